@@ -1,0 +1,50 @@
+# Every target sets up what it needs: a fresh clone and Python 3.11 or newer are enough.
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+SECONDS_ARG := $(if $(filter command,$(firstword $(origin SECONDS))),$(SECONDS),)
+
+.PHONY: setup demo test check format chaos bench lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## make demo [SECONDS=60]  the whole pipeline on generated traffic, with a live view; with SECONDS: stop, verify, tally
+demo: $(VENV)/.ready
+	$(BIN)/python -m local demo $(if $(SECONDS_ARG),--seconds $(SECONDS_ARG),)
+
+## make test               all checks and all tests
+test: check
+	$(BIN)/python -m pytest
+
+## make check              format, lint, types, import rules
+check: $(VENV)/.ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+## make format             format and sort imports
+format: $(VENV)/.ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+## make lock               renew requirements/*.txt (hashes, no index address)
+lock: $(VENV)/.ready
+	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --no-header -o requirements/base.txt pyproject.toml
+	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --no-header --extra local --extra dev -c requirements/base.txt -o requirements/dev.txt pyproject.toml
+
+## make clean              remove what the targets made
+clean:
+	rm -rf $(VENV) .local build *.egg-info
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: requirements/dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer with venv is needed (Debian: apt-get install python3-venv)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
