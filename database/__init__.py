@@ -1,0 +1,1 @@
+"""The source database and the ledger: schema, migrations, preflight, queries."""

@@ -11,6 +11,8 @@ from typing import Any, NewType, Protocol
 
 ClientId = NewType("ClientId", str)
 
+_NEVER = datetime.fromtimestamp(0, UTC)
+
 CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
 """Only such ids become part of a key; everything else goes to quarantine."""
 
@@ -77,8 +79,8 @@ class Client:
     features: dict[str, Any] = field(default_factory=dict)
     billing_rate_per_1k: float = 0.0
     is_active: bool = True
-    created_at: datetime = datetime.fromtimestamp(0, UTC)
-    updated_at: datetime = datetime.fromtimestamp(0, UTC)
+    created_at: datetime = _NEVER
+    updated_at: datetime = _NEVER
     sync_enabled: bool = False
     sync_frequency: SyncFrequency = SyncFrequency.HOURLY
     client_s3_bucket: str = ""

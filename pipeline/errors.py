@@ -50,7 +50,7 @@ class ConfigError(PermanentError):
 
 
 class FencedError(PermanentError):
-    """Another process owns what this one was about to write: the ledger's compare-and-set failed. Stop, write nothing."""
+    """Another process owns what this one was about to write: the ledger's compare-and-set failed. Write nothing."""
 
 
 ACTIONS: dict[type[PipelineError], Action] = {

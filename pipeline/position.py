@@ -33,9 +33,9 @@ class Lsn(int):
 class Position(NamedTuple):
     """Total order of events, stable across restarts. A tuple, because the path of every event compares positions.
 
-    `epoch` numbers the histories of the database (u32; one for each system identifier and timeline), `commit_lsn` is the
-    LSN of the transaction's commit record (u64), `index` is the ordinal of the row among the published inserts of that
-    transaction (u64). The text form sorts like the triple, in S3 keys and in SQL (collation "C").
+    `epoch` numbers the histories of the database (u32; one for each system identifier and timeline), `commit_lsn` is
+    the LSN of the transaction's commit record (u64), `index` is the ordinal of the row among the published inserts of
+    that transaction (u64). The text form sorts like the triple, in S3 keys and in SQL (collation "C").
     """
 
     epoch: int

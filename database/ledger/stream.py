@@ -1,0 +1,218 @@
+"""What the streamer writes: epochs, its state, topic layouts, raw objects."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from psycopg import AsyncConnection
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from pipeline.errors import FencedError
+from pipeline.position import Lsn, Position
+
+HourCount = Mapping[tuple[datetime, str], int]
+"""Events by (hour of commit_time, source_client_id)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamState:
+    """How far the ledger is with one slot."""
+
+    slot: str
+    epoch: int
+    state: Literal["snapshot", "streaming"]
+    confirmed_lsn: Lsn
+    last_position: Position | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaTail:
+    """The end of one partition as of some event: the offset after it, and its sequence (-1: no event yet)."""
+
+    next_offset: int
+    last_sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawObject:
+    """A raw file that was written and whose events Kafka has acknowledged."""
+
+    bucket: str
+    key: str
+    previous_position: Position | None
+    first_position: Position
+    last_position: Position
+    kafka_tails: Mapping[int, KafkaTail]
+    events: int
+    bytes: int
+    sha256: str
+    min_commit_time: datetime
+    max_commit_time: datetime
+    counts: HourCount
+
+
+async def epoch_of(connection: AsyncConnection, system_identifier: str, timeline: int, begins_at: Lsn) -> int:
+    """The number of the history (system identifier, timeline), a new one if it was never seen."""
+    await connection.execute(
+        "INSERT INTO pipeline.epochs (system_identifier, timeline, begins_at_lsn) VALUES (%s, %s, %s)"
+        " ON CONFLICT (system_identifier, timeline) DO NOTHING",
+        (system_identifier, timeline, str(begins_at)),
+    )
+    cursor = await connection.execute(
+        "SELECT epoch FROM pipeline.epochs WHERE system_identifier = %s AND timeline = %s",
+        (system_identifier, timeline),
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def stream_state(connection: AsyncConnection, slot: str) -> StreamState | None:
+    """The state of `slot`; None when the ledger has never heard of it."""
+    cursor = await connection.execute(
+        "SELECT epoch, state, confirmed_lsn::text, last_position FROM pipeline.stream_state WHERE slot = %s", (slot,)
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    return StreamState(
+        slot=slot,
+        epoch=row[0],
+        state=row[1],
+        confirmed_lsn=Lsn.parse(row[2]),
+        last_position=Position.parse(row[3]) if row[3] else None,
+    )
+
+
+async def begin_snapshot(connection: AsyncConnection, slot: str, epoch: int) -> None:
+    """Record the intent to make `slot`, before it is made: whoever finds this state begins the snapshot anew."""
+    await connection.execute(
+        "INSERT INTO pipeline.stream_state (slot, epoch, state, confirmed_lsn) VALUES (%s, %s, 'snapshot', '0/0')"
+        " ON CONFLICT (slot) DO UPDATE SET epoch = excluded.epoch, state = 'snapshot', updated_at = now()",
+        (slot, epoch),
+    )
+
+
+async def finish_snapshot(connection: AsyncConnection, slot: str, consistent_point: Lsn) -> None:
+    """The snapshot is complete in raw objects: from here on the slot alone tells what is new."""
+    await connection.execute(
+        "UPDATE pipeline.stream_state SET state = 'streaming', confirmed_lsn = %s, updated_at = now() WHERE slot = %s",
+        (str(consistent_point), slot),
+    )
+
+
+async def confirm(connection: AsyncConnection, slot: str, lsn: Lsn, caught_up_at: datetime | None) -> None:
+    """Record that everything before `lsn` is safe; written before the server is told, so the slot never leads.
+
+    `caught_up_at`: every commit before that time is in a raw object, when the caller knows such a time.
+    """
+    await connection.execute(
+        "UPDATE pipeline.stream_state SET confirmed_lsn = greatest(confirmed_lsn, %s::pg_lsn),"
+        " caught_up_at = greatest(caught_up_at, %s), updated_at = now() WHERE slot = %s",
+        (str(lsn), caught_up_at, slot),
+    )
+
+
+async def layout_of(connection: AsyncConnection, topic: str, partitions: int) -> int:
+    """The number of partitions that events of `topic` are spread over; `partitions` becomes it for a new topic."""
+    await connection.execute(
+        "INSERT INTO pipeline.topic_layouts (topic, from_position, partitions)"
+        " SELECT %s, %s, %s WHERE NOT EXISTS (SELECT FROM pipeline.topic_layouts WHERE topic = %s)",
+        (topic, str(Position(0, 0, 0)), partitions, topic),
+    )
+    cursor = await connection.execute(
+        "SELECT partitions FROM pipeline.topic_layouts WHERE topic = %s ORDER BY from_position DESC LIMIT 1", (topic,)
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def kafka_tails(connection: AsyncConnection) -> dict[int, KafkaTail]:
+    """Where each partition ended as of the last raw object; empty before the first."""
+    cursor = await connection.execute(
+        "SELECT kafka_end_offsets, kafka_end_sequences FROM pipeline.raw_objects ORDER BY last_position DESC LIMIT 1"
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        return {}
+    offsets, sequences = row
+    return {int(p): KafkaTail(next_offset=offsets[p], last_sequence=sequences[p]) for p in offsets}
+
+
+async def commit_raw_object(connection: AsyncConnection, slot: str, raw: RawObject) -> int:
+    """Let `raw` exist; returns its id. Raises FencedError when its predecessor is not the ledger's tail.
+
+    One transaction: the tail moves, the object and its counts appear, or nothing does.
+    """
+    async with connection.transaction():
+        cursor = await connection.execute(
+            "UPDATE pipeline.stream_state SET last_position = %s, updated_at = now()"
+            " WHERE slot = %s AND last_position IS NOT DISTINCT FROM %s",
+            (str(raw.last_position), slot, _text(raw.previous_position)),
+        )
+        if cursor.rowcount != 1:
+            raise FencedError(
+                "the ledger's tail has moved: another streamer wrote raw objects",
+                hint="this process stops; the one that holds the slot goes on",
+            )
+        cursor = await connection.execute(
+            "INSERT INTO pipeline.raw_objects (bucket, key, previous_position, first_position, last_position,"
+            " kafka_end_offsets, kafka_end_sequences, events, bytes, sha256, min_commit_time, max_commit_time)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
+            (
+                raw.bucket,
+                raw.key,
+                _text(raw.previous_position),
+                str(raw.first_position),
+                str(raw.last_position),
+                Jsonb({str(p): tail.next_offset for p, tail in raw.kafka_tails.items()}),
+                Jsonb({str(p): tail.last_sequence for p, tail in raw.kafka_tails.items()}),
+                raw.events,
+                raw.bytes,
+                raw.sha256,
+                raw.min_commit_time,
+                raw.max_commit_time,
+            ),
+        )
+        row = await cursor.fetchone()
+        assert row is not None
+        async with connection.cursor() as counts:
+            await counts.executemany(
+                "INSERT INTO pipeline.raw_counts (raw_object_id, hour, source_client_id, events)"
+                " VALUES (%s, %s, %s, %s)",
+                [(row[0], hour, client, events) for (hour, client), events in raw.counts.items()],
+            )
+    return int(row[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawObjectRef:
+    """Where a raw object lies and what it must look like."""
+
+    id: int
+    bucket: str
+    key: str
+    first_position: str
+    last_position: str
+    events: int
+    sha256: str
+
+
+async def unstamped_objects(connection: AsyncConnection) -> AsyncIterator[RawObjectRef]:
+    """Raw objects whose rows don't carry raw_exported_at yet, oldest first."""
+    async with connection.transaction(), connection.cursor("unstamped", row_factory=class_row(RawObjectRef)) as cursor:
+        await cursor.execute(
+            "SELECT id, bucket, key, first_position, last_position, events, sha256 FROM pipeline.raw_objects"
+            " WHERE stamped_at IS NULL ORDER BY first_position"
+        )
+        async for ref in cursor:
+            yield ref
+
+
+def _text(position: Position | None) -> str | None:
+    return None if position is None else str(position)

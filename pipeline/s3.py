@@ -1,0 +1,207 @@
+"""Object storage: immutable objects with checksums, over aiobotocore.
+
+An object is written once under a unique key with `If-None-Match: *`. A 412 is not an error when the object there is
+the same one: our own earlier attempt, whose answer was lost.
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import IO, Any
+
+import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import SecretStr
+
+from pipeline.errors import PermanentError, PipelineError, TransientError
+
+TRANSIENT_CODES = frozenset(
+    {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling", "ThrottlingException",
+     "RequestTimeTooSkewed", "500", "502", "503", "504", "429", "OperationAborted", "BadDigest"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketAccess:
+    """How to reach one bucket. Without keys the ambient credentials of the pod are used."""
+
+    bucket: str
+    region: str
+    endpoint_url: str | None = None
+    access_key: SecretStr | None = None
+    secret_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    kms_key: str | None = None
+    bucket_owner: str | None = None
+    """Account number that must own the bucket, else AccessDenied."""
+
+
+class ObjectStore:
+    """One bucket. Every call raises TransientError or PermanentError, never a library's error."""
+
+    def __init__(self, client: Any, access: BucketAccess) -> None:
+        self._client = client
+        self.access = access
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        return self.access.bucket
+
+    async def put_new(
+        self,
+        key: str,
+        body: bytes | IO[bytes],
+        *,
+        sha256: bytes,
+        metadata: Mapping[str, str],
+        content_type: str = "application/x-ndjson",
+    ) -> None:
+        """Write `key` unless it exists; durable on return. `sha256` is the digest of `body` (32 bytes).
+
+        May be repeated with the same body. Raises PermanentError when the key holds another body.
+        """
+        try:
+            await self._put(key, body, sha256, {**metadata, "sha256": sha256.hex()}, content_type, IfNoneMatch="*")
+        except _AlreadyThereError:
+            stored = await self.head(key)
+            if stored is None or stored.get("sha256") != sha256.hex():
+                raise PermanentError(
+                    f"s3://{self.bucket}/{key} exists with other content",
+                    hint="objects are immutable: find out who wrote it",
+                ) from None
+
+    async def put(
+        self,
+        key: str,
+        body: bytes | IO[bytes],
+        *,
+        sha256: bytes,
+        metadata: Mapping[str, str],
+        content_type: str = "application/x-ndjson",
+    ) -> None:
+        """Write `key`, over what may be there: for clients' buckets, where a replayed file keeps its key."""
+        await self._put(key, body, sha256, {**metadata, "sha256": sha256.hex()}, content_type)
+
+    async def _put(
+        self,
+        key: str,
+        body: bytes | IO[bytes],
+        sha256: bytes,
+        metadata: Mapping[str, str],
+        content_type: str,
+        **condition: str,
+    ) -> None:
+        arguments: dict[str, Any] = {
+            "Key": key,
+            "Body": body,
+            "ChecksumSHA256": base64.b64encode(sha256).decode(),
+            "Metadata": dict(metadata),
+            "ContentType": content_type,
+            **condition,
+        }
+        if self.access.kms_key:
+            arguments |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.access.kms_key}
+        await self._call("put_object", **arguments)
+
+    async def get(self, key: str) -> bytes:
+        """The whole object. Raises PermanentError with code NoSuchKey in its text when it is missing."""
+        answer = await self._call("get_object", Key=key)
+        try:
+            async with answer["Body"] as body:
+                data: bytes = await body.read()
+        except (aiohttp.ClientError, TimeoutError, BotoCoreError, OSError) as error:
+            raise TransientError(f"reading s3://{self.bucket}/{key} broke off") from error
+        return data
+
+    async def head(self, key: str) -> dict[str, str] | None:
+        """The metadata of `key`; None when there is no such object."""
+        try:
+            answer = await self._call("head_object", Key=key)
+        except PermanentError as error:
+            if isinstance(error.__cause__, ClientError) and _code(error.__cause__) in ("404", "NoSuchKey", "NotFound"):
+                return None
+            raise
+        metadata: dict[str, str] = answer["Metadata"]
+        return metadata
+
+    async def check(self) -> None:
+        """Raise unless the bucket exists and these credentials may at least look at it."""
+        await self._call("head_bucket")
+
+    async def _call(self, operation: str, **arguments: Any) -> Any:
+        if self.access.bucket_owner:
+            arguments["ExpectedBucketOwner"] = self.access.bucket_owner
+        try:
+            return await getattr(self._client, operation)(Bucket=self.bucket, **arguments)
+        except ClientError as error:
+            raise translate(error, f"s3://{self.bucket}/{arguments.get('Key', '')}") from error
+        except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise TransientError(f"s3://{self.bucket} does not answer ({type(error).__name__})") from error
+
+
+class _AlreadyThereError(PermanentError):
+    pass
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def translate(error: ClientError, subject: str) -> PipelineError:
+    """Ours for botocore's: the code decides; an unknown one is permanent."""
+    code = _code(error)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in ("PreconditionFailed", "412"):
+        return _AlreadyThereError(f"{subject} exists")
+    if code in TRANSIENT_CODES or status >= 500 or code == "ConditionalRequestConflict":
+        return TransientError(f"{subject}: {code}")
+    return PermanentError(f"{subject}: {code}")
+
+
+@asynccontextmanager
+async def open_bucket(access: BucketAccess, *, max_connections: int = 16) -> AsyncIterator[ObjectStore]:
+    """A client of its own for one bucket: each bucket may have its own keys, region and endpoint."""
+    config = AioConfig(
+        max_pool_connections=max_connections,
+        connect_timeout=5,
+        read_timeout=30,
+        retries={"mode": "standard", "total_max_attempts": 4},
+        s3={"addressing_style": "path" if access.endpoint_url else "auto"},
+        # We give SHA-256 ourselves; botocore's default CRC would be a second pass over every body.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    async with _session().create_client(
+        "s3",
+        region_name=access.region,
+        endpoint_url=access.endpoint_url,
+        aws_access_key_id=_secret(access.access_key),
+        aws_secret_access_key=_secret(access.secret_key),
+        aws_session_token=_secret(access.session_token),
+        config=config,
+    ) as client:
+        yield ObjectStore(client, access)
+
+
+@cache
+def _session() -> Any:
+    """One for all buckets: each would parse the service models of S3 anew."""
+    return get_session()
+
+
+def digest(body: bytes) -> bytes:
+    """SHA-256 of `body`, 32 bytes."""
+    return hashlib.sha256(body).digest()
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value else None

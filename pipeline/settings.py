@@ -1,0 +1,124 @@
+"""The environment, read once at start. A wrong value is one clear line that names the variable, and exit status 2."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from pipeline.errors import ConfigError
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """What every service reads. Empty variables count as absent."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    bind_host: str = "0.0.0.0"  # noqa: S104 - a pod's probes come from outside the pod
+    health_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    admin_api_key: SecretStr | None = None
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment. Raises ConfigError, naming each variable that is missing or wrong, never its value."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise ConfigError("; ".join(_describe(item) for item in error.errors(include_input=False))) from None
+
+
+def _describe(item: object) -> str:
+    assert isinstance(item, dict)  # pydantic's ErrorDetails
+    name = str(item["loc"][0]).upper() if item["loc"] else "environment"
+    return f"{name} is missing" if item["type"] == "missing" else f"{name} is wrong: {item['msg']}"
+
+
+class DatabaseSettings(Settings):
+    """The source database, and the ledger's where that is another one."""
+
+    database_url: SecretStr
+    ledger_database_url: SecretStr | None = None
+    replication_slot: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,63}$")] = "events_pipeline"
+    publication: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "events_pipeline"
+
+    @field_validator("database_url", "ledger_database_url")
+    @classmethod
+    def _is_a_dsn(cls, value: SecretStr | None) -> SecretStr | None:
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict
+
+        try:
+            if value is not None:
+                conninfo_to_dict(value.get_secret_value())
+        except ProgrammingError:
+            raise ValueError("not a connection string; expected postgresql://user:password@host:port/dbname") from None
+        return value
+
+    @property
+    def source_dsn(self) -> str:
+        """Connection string of the source database."""
+        return self.database_url.get_secret_value()
+
+    @property
+    def ledger_dsn(self) -> str:
+        """Connection string of the ledger's database."""
+        return (self.ledger_database_url or self.database_url).get_secret_value()
+
+
+class KafkaSettings(Settings):
+    """The broker and the raw topic."""
+
+    kafka_bootstrap_servers: str
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_raw_topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")] = "events.raw"
+    kafka_partitions: Positive = 12
+    kafka_retention_hours: Positive = 168
+    kafka_group: str = "processor"
+
+
+class RawS3Settings(Settings):
+    """The bucket of raw, unfiltered one-minute files."""
+
+    aws_region: str = "us-east-1"
+    aws_endpoint_url: str | None = None
+    raw_s3_bucket: str
+    raw_s3_region: str | None = None
+    raw_s3_access_key: SecretStr | None = None
+    raw_s3_secret_key: SecretStr | None = None
+    raw_s3_endpoint_url: str | None = None
+    raw_s3_kms_key: str | None = None
+
+
+class ProcessedS3Settings(Settings):
+    """The bucket of processed, filtered objects."""
+
+    aws_region: str = "us-east-1"
+    aws_endpoint_url: str | None = None
+    processed_s3_bucket: str
+    processed_s3_region: str | None = None
+    processed_s3_access_key: SecretStr | None = None
+    processed_s3_secret_key: SecretStr | None = None
+    processed_s3_endpoint_url: str | None = None
+    processed_s3_kms_key: str | None = None
+
+
+class ClientStoreSettings(Settings):
+    """Where clients live, and the keys that decrypt their secrets (the first encrypts, all decrypt)."""
+
+    client_store: Literal["firestore", "postgres"] = "firestore"
+    google_cloud_project: str = ""
+    firestore_emulator_host: str | None = None
+    credentials_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+
+    @field_validator("credentials_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
