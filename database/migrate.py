@@ -79,7 +79,8 @@ async def _publish(connection: psycopg.AsyncConnection, publication: str) -> Non
     if await cursor.fetchone() is None:
         await connection.execute(
             sql.SQL(
-                "CREATE PUBLICATION {} FOR TABLE events_log WITH (publish = 'insert', publish_via_partition_root = true)"
+                "CREATE PUBLICATION {} FOR TABLE events_log"
+                " WITH (publish = 'insert', publish_via_partition_root = true)"
             ).format(sql.Identifier(publication))
         )
         log.info("database.publication.created", publication=publication)

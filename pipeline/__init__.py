@@ -1,1 +1,1 @@
-"""The vocabulary that all services share: positions, events, clients, ports, errors, settings, health, logs and metrics."""
+"""What all services share: positions, events, clients, ports, errors, settings, health, logs and metrics."""

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeline.errors import ConfigError
+from pipeline.s3 import BucketAccess
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
@@ -96,6 +97,18 @@ class RawS3Settings(Settings):
     raw_s3_endpoint_url: str | None = None
     raw_s3_kms_key: str | None = None
 
+    @property
+    def raw_bucket(self) -> BucketAccess:
+        """How to reach the raw bucket; region and endpoint are AWS_REGION's and AWS_ENDPOINT_URL's unless given."""
+        return BucketAccess(
+            bucket=self.raw_s3_bucket,
+            region=self.raw_s3_region or self.aws_region,
+            endpoint_url=self.raw_s3_endpoint_url or self.aws_endpoint_url,
+            access_key=self.raw_s3_access_key,
+            secret_key=self.raw_s3_secret_key,
+            kms_key=self.raw_s3_kms_key,
+        )
+
 
 class ProcessedS3Settings(Settings):
     """The bucket of processed, filtered objects."""
@@ -108,6 +121,18 @@ class ProcessedS3Settings(Settings):
     processed_s3_secret_key: SecretStr | None = None
     processed_s3_endpoint_url: str | None = None
     processed_s3_kms_key: str | None = None
+
+    @property
+    def processed_bucket(self) -> BucketAccess:
+        """How to reach the processed bucket; region and endpoint are AWS_REGION's and AWS_ENDPOINT_URL's unless given."""
+        return BucketAccess(
+            bucket=self.processed_s3_bucket,
+            region=self.processed_s3_region or self.aws_region,
+            endpoint_url=self.processed_s3_endpoint_url or self.aws_endpoint_url,
+            access_key=self.processed_s3_access_key,
+            secret_key=self.processed_s3_secret_key,
+            kms_key=self.processed_s3_kms_key,
+        )
 
 
 class ClientStoreSettings(Settings):

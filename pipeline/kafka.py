@@ -1,0 +1,83 @@
+"""What all that talk to Kafka share: how to connect, the headers of a record, the check of the topic."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.errors import KafkaError
+
+from pipeline.errors import ConfigError, PermanentError, TransientError
+from pipeline.events import Event
+from pipeline.position import Position
+from pipeline.settings import KafkaSettings
+
+Header = tuple[str, bytes]
+
+
+def connection_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Keyword arguments for aiokafka's clients. Raises ConfigError when SASL lacks its user or password."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.kafka_bootstrap_servers,
+        "security_protocol": settings.kafka_security_protocol,
+        "request_timeout_ms": 30_000,
+    }
+    if settings.kafka_security_protocol.endswith("SSL"):
+        options["ssl_context"] = ssl.create_default_context()
+    if settings.kafka_security_protocol.startswith("SASL"):
+        if not settings.kafka_sasl_username or not settings.kafka_sasl_password:
+            raise ConfigError("KAFKA_SASL_USERNAME or KAFKA_SASL_PASSWORD is missing")
+        options |= {
+            "sasl_mechanism": settings.kafka_sasl_mechanism,
+            "sasl_plain_username": settings.kafka_sasl_username,
+            "sasl_plain_password": settings.kafka_sasl_password.get_secret_value(),
+        }
+    return options
+
+
+async def start(client: Any, servers: str) -> None:
+    """Start an aiokafka client. Raises TransientError when no broker answers."""
+    try:
+        await client.start()
+    except (KafkaError, OSError) as error:
+        await client.stop()
+        raise TransientError(
+            f"KAFKA_BOOTSTRAP_SERVERS: no broker answers at {servers}", hint="check the address and the broker"
+        ) from error
+
+
+async def check_topic(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> None:
+    """Raise ConfigError unless `topic` exists with at least `partitions` partitions."""
+    found = 0
+    if topic in await consumer.topics():
+        found = len(consumer.partitions_for_topic(topic) or ())
+    if not found:
+        raise ConfigError(f"KAFKA_RAW_TOPIC is wrong: there is no topic {topic}", hint="create it, or name another")
+    if found < partitions:
+        raise ConfigError(
+            f"KAFKA_PARTITIONS is wrong: {topic} has {found} partitions, but events are spread over {partitions}",
+            hint="add partitions to the topic",
+        )
+
+
+def headers(event: Event, sequence: int) -> tuple[Header, Header, Header]:
+    """The headers of an event's record: position (20 bytes), sequence (8) and commit_time (8), big-endian."""
+    return (
+        ("position", event.position.to_bytes()),
+        ("sequence", sequence.to_bytes(8, "big")),
+        ("commit_time", event.commit_time.to_bytes(8, "big")),
+    )
+
+
+def read_headers(record: ConsumerRecord) -> tuple[Position, int, int]:
+    """(position, sequence, commit time in microseconds) of a record. Raises PermanentError for a stranger's record."""
+    found = dict(record.headers)
+    try:
+        position = Position.from_bytes(found["position"])
+        return position, int.from_bytes(found["sequence"], "big"), int.from_bytes(found["commit_time"], "big")
+    except (KeyError, ValueError) as error:
+        raise PermanentError(
+            f"{record.topic}-{record.partition} offset {record.offset} was not written by a streamer",
+            hint="nobody else may write to this topic",
+        ) from error

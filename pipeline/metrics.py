@@ -1,0 +1,31 @@
+"""All metrics, in one place: name, kind, unit. Prometheus adds `_total` to counters."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+# streamer
+STREAMED_EVENTS = Counter("streamer_events", "Rows decoded from the slot, those that were sent before included")
+PUBLISHED_EVENTS = Counter("streamer_published_events", "Events that Kafka has acknowledged")
+REPEATED_EVENTS = Counter("streamer_repeated_events", "Rows received again after a restart and not sent again")
+RAW_OBJECTS = Counter("streamer_raw_objects", "Raw files that the ledger holds")
+RAW_EVENTS = Counter("streamer_raw_events", "Events in those raw files")
+COMMIT_TO_KAFKA_SECONDS = Histogram(
+    "streamer_commit_to_kafka_seconds",
+    "From a row's commit to Kafka's answer, one observation a batch",
+    buckets=_SECONDS,
+)
+SLOT_LAG_BYTES = Gauge("streamer_slot_lag_bytes", "WAL that the slot keeps: from its confirmed LSN to the server's end")
+SLOT_HELD = Gauge("streamer_slot_held", "1 while this replica reads the slot, 0 while it stands by")
+SNAPSHOT_EVENTS = Counter("streamer_snapshot_events", "Rows exported from the table, not from the slot")
+
+# processor
+CONSUMED_EVENTS = Counter("processor_events", "Records taken from Kafka, by what became of them", ["disposition"])
+CHUNKS = Counter("processor_chunks", "Chunks committed to the ledger")
+CHUNKS_LOST = Counter("processor_chunks_fenced", "Chunks thrown away because another owner was faster")
+CHUNK_SECONDS = Histogram("processor_chunk_commit_seconds", "From a chunk's closing to its commit", buckets=_SECONDS)
+REDACTIONS = Counter("processor_redactions", "Redactions, by rule", ["rule"])
+SEQUENCE_HOLES = Counter("processor_sequence_holes", "Holes in the sequence of a partition")
+DIRECTORY_AGE_SECONDS = Gauge("processor_client_directory_age_seconds", "Since the clients' settings were last read")

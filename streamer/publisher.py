@@ -1,0 +1,139 @@
+"""Events into Kafka: in order, idempotent, acknowledged by all replicas, each with its dense sequence.
+
+aiokafka's batch API is used, because a future per record is the cost of its ordinary one. Any failed batch ends the
+process: what was sent and not acknowledged is found in the partition's tail at the next start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from database.ledger.stream import KafkaTail
+from pipeline import metrics
+from pipeline.errors import TransientError
+from pipeline.events import Event, partition_of
+from pipeline.kafka import headers
+from pipeline.position import ZERO, Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionStart:
+    """Where a partition goes on: what it holds already, by position and by sequence (-1: nothing)."""
+
+    next_offset: int
+    last_sequence: int
+    sent_until: Position
+
+
+class Publisher:
+    """One topic. `publish` returns when events are on their way, `acknowledged` when Kafka has answered for them."""
+
+    def __init__(self, producer: AIOKafkaProducer, topic: str, starts: Mapping[int, PartitionStart]) -> None:
+        self._producer = producer
+        self._topic = topic
+        self._partitions = len(starts)
+        self._sent_until = {p: start.sent_until for p, start in starts.items()}
+        self._fresh_after = max(self._sent_until.values(), default=ZERO)
+        self._sequence = {p: start.last_sequence for p, start in starts.items()}
+        self._acked = {
+            p: KafkaTail(next_offset=start.next_offset, last_sequence=start.last_sequence)
+            for p, start in starts.items()
+        }
+        self._open: dict[int, _Batch] = {}
+        self._progress = asyncio.Event()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Never gets a result; gets the error of the first batch that failed."""
+
+    async def publish(self, event_batch: Sequence[Event]) -> None:
+        """Send events, but those that the partition holds already. Waits while Kafka does not keep up."""
+        now_ms = time.time_ns() // 1_000_000
+        for event in event_batch:
+            partition = partition_of(event.key, self._partitions)
+            if event.position <= self._fresh_after and event.position <= self._sent_until[partition]:
+                metrics.REPEATED_EVENTS.inc()
+                continue
+            sequence = self._sequence[partition] + 1
+            record_headers = headers(event, sequence)
+            while True:
+                batch = self._open.get(partition)
+                if batch is None:
+                    batch = self._open[partition] = _Batch(self._producer.create_batch(), event.commit_time)
+                if (
+                    batch.builder.append(timestamp=now_ms, key=event.key, value=event.line, headers=record_headers)
+                    is not None
+                ):
+                    break
+                await self._send(partition)  # full
+            self._sequence[partition] = sequence
+
+    async def flush(self) -> None:
+        """Send what is waiting for its batch to fill."""
+        for partition in list(self._open):
+            await self._send(partition)
+
+    async def _send(self, partition: int) -> None:
+        batch = self._open.pop(partition)
+        batch.builder.close()
+        try:
+            future = await self._producer.send_batch(batch.builder, self._topic, partition=partition)
+        except KafkaError as error:
+            raise TransientError(f"Kafka does not take batches ({type(error).__name__})") from error
+        count, last_sequence = batch.builder.record_count(), self._sequence[partition]
+        future.add_done_callback(
+            lambda done: self._answered(done, partition, count, last_sequence, batch.oldest_commit_time)
+        )
+
+    def _answered(
+        self, done: asyncio.Future[Any], partition: int, count: int, last_sequence: int, commit_time: int
+    ) -> None:
+        error = None if done.cancelled() else done.exception()
+        if done.cancelled() or error is not None:
+            if not self.failed.done():
+                failure = TransientError(f"Kafka did not take a batch ({type(error).__name__})")
+                failure.__cause__ = error
+                self.failed.set_exception(failure)
+            return
+        base_offset = done.result().offset
+        # A broker that took the batch at an earlier attempt may answer without an offset; ours is the only writer.
+        start = base_offset if base_offset >= 0 else self._acked[partition].next_offset
+        self._acked[partition] = KafkaTail(next_offset=start + count, last_sequence=last_sequence)
+        metrics.PUBLISHED_EVENTS.inc(count)
+        metrics.COMMIT_TO_KAFKA_SECONDS.observe(max(0.0, time.time() - commit_time / 1e6))
+        self._progress.set()
+
+    def mark(self) -> dict[int, int]:
+        """The last sequence of each partition so far. Call `flush` first."""
+        return dict(self._sequence)
+
+    async def acknowledged(self, mark: Mapping[int, int]) -> dict[int, KafkaTail]:
+        """Wait until Kafka has answered for all up to `mark`; returns where each partition ended there.
+
+        Raises TransientError when a batch failed.
+        """
+        while any(self._acked[partition].last_sequence < sequence for partition, sequence in mark.items()):
+            self._progress.clear()
+            waiter: asyncio.Future[Any] = asyncio.ensure_future(self._progress.wait())
+            await asyncio.wait({waiter, self.failed}, return_when=asyncio.FIRST_COMPLETED)
+            waiter.cancel()
+            if self.failed.done():
+                self.failed.result()
+        return {
+            partition: KafkaTail(
+                next_offset=self._acked[partition].next_offset - (self._acked[partition].last_sequence - sequence),
+                last_sequence=sequence,
+            )
+            for partition, sequence in mark.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    builder: Any
+    oldest_commit_time: int

@@ -1,0 +1,101 @@
+"""A raw file while it grows: blocks on a spool file, counts for the ledger. No await, no clock."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import IO
+
+from pipeline.events import Event
+from pipeline.keys import HOUR_MICROSECONDS, hour_of, raw_key, source_client_id
+from pipeline.position import Position
+from pipeline.rawfile import BLOCK_BYTES, BLOCK_EVENTS, encode_block
+
+_IN_MEMORY_BYTES = 4 << 20
+
+
+class RawFile:
+    """Events in the order of their positions, becoming one object.
+
+    Blocks are cut by count and size alone, so that the same events always give the same bytes: an upload that is
+    tried again after a crash meets itself.
+    """
+
+    def __init__(self, opened_at: float) -> None:
+        """`opened_at`: seconds since 1970."""
+        self.opened_at = opened_at
+        self.events = 0
+        self.bytes = 0
+        self._block: list[Event] = []
+        self._block_bytes = 0
+        self._counts: Counter[tuple[int, bytes | None]] = Counter()
+        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - `discard`
+        self._sha256 = hashlib.sha256()
+        self.first_position: Position | None = None
+        self.last_position: Position | None = None
+        self._first_commit_time = self._min_commit_time = self._max_commit_time = 0
+
+    def add(self, event_batch: Sequence[Event]) -> None:
+        """Append events, whose positions must be larger than those before."""
+        for event in event_batch:
+            if not self.events:
+                self.first_position = event.position
+                self._first_commit_time = self._min_commit_time = self._max_commit_time = event.commit_time
+            self.events += 1
+            self.last_position = event.position
+            commit_time = event.commit_time
+            if commit_time > self._max_commit_time:
+                self._max_commit_time = commit_time
+            elif commit_time < self._min_commit_time:
+                self._min_commit_time = commit_time
+            self._counts[(commit_time // HOUR_MICROSECONDS, event.client_id)] += 1
+            self._block.append(event)
+            self._block_bytes += len(event.line)
+            if len(self._block) >= BLOCK_EVENTS or self._block_bytes >= BLOCK_BYTES:
+                self._close_block()
+
+    def _close_block(self) -> None:
+        data = encode_block(self._block)
+        self._spool.write(data)
+        self._sha256.update(data)
+        self.bytes += len(data)
+        self._block, self._block_bytes = [], 0
+
+    def finish(self) -> IO[bytes]:
+        """Close the last block; returns the whole file, at its beginning. No `add` may follow."""
+        if self._block:
+            self._close_block()
+        self._spool.seek(0)
+        return self._spool
+
+    def discard(self) -> None:
+        """Give the spool file back."""
+        self._spool.close()
+
+    @property
+    def sha256(self) -> bytes:
+        """Of the finished file, 32 bytes."""
+        return self._sha256.digest()
+
+    @property
+    def key(self) -> str:
+        """Where the finished file goes."""
+        assert self.first_position is not None
+        assert self.last_position is not None
+        return raw_key(self.first_position, self.last_position, self._first_commit_time)
+
+    @property
+    def commit_times(self) -> tuple[int, int]:
+        """The earliest and the latest commit time, in microseconds since 1970."""
+        return self._min_commit_time, self._max_commit_time
+
+    def counts(self) -> dict[tuple[datetime, str], int]:
+        """Events by hour of commit_time and source_client_id, as the ledger counts them."""
+        counts: Counter[tuple[datetime, str]] = Counter()
+        for (hour, client_id), events in self._counts.items():
+            name = source_client_id(None if client_id is None else client_id.decode())
+            counts[(hour_of(hour * HOUR_MICROSECONDS), name)] += events
+        return dict(counts)

@@ -1,0 +1,84 @@
+"""From messages of the output plugin to events with their positions. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+
+from pipeline.events import Event
+from pipeline.position import Lsn, Position
+from streamer.pgoutput import Begin, Commit, DecodeError, Insert, Relation, decode
+from streamer.rows import RowEncoder
+
+
+class EpochMap:
+    """Which epoch a commit belongs to: the one that holds its LSN, according to the timeline history."""
+
+    def __init__(self, epochs: Sequence[tuple[Lsn, int]]) -> None:
+        """`epochs`: (begins at, epoch), oldest first; the first begins at 0."""
+        self._begins = [begins_at for begins_at, _ in epochs]
+        self._epochs = [epoch for _, epoch in epochs]
+
+    def at(self, lsn: Lsn) -> int:
+        """The epoch of a commit at `lsn`."""
+        return self._epochs[max(0, bisect_right(self._begins, lsn) - 1)]
+
+    @property
+    def current(self) -> int:
+        """The epoch of commits to come."""
+        return self._epochs[-1]
+
+
+class Transactions:
+    """Follows the stream. State: the transaction under way, and the relations announced so far."""
+
+    def __init__(self, epochs: EpochMap) -> None:
+        self._epochs = epochs
+        self._encoders: dict[int, RowEncoder] = {}
+        self._begin: Begin | None = None
+        self._epoch = epochs.current
+        self._index = 0
+        self.complete_until = Lsn(0)
+        """End of the last whole transaction: everything before it was handed out."""
+
+    @property
+    def in_transaction(self) -> bool:
+        """Rows of a transaction whose commit has not come yet were handed out, or may be next."""
+        return self._begin is not None
+
+    def events(self, payloads: Iterable[bytes]) -> list[Event]:
+        """The events in `payloads`, in order. Raises DecodeError when the stream makes no sense."""
+        event_batch: list[Event] = []
+        for payload in payloads:
+            message = decode(payload)
+            if type(message) is Insert:
+                event_batch.append(self._event(message))
+            elif message is not None:
+                self._follow(message)
+        return event_batch
+
+    def _event(self, insert: Insert) -> Event:
+        begin, encoder = self._begin, self._encoders.get(insert.relation_oid)
+        if begin is None or encoder is None:
+            raise DecodeError("pgoutput: an insert outside of a transaction or of an unknown relation")
+        position = Position(self._epoch, begin.commit_lsn, self._index)
+        self._index += 1
+        values = insert.values
+        return Event(position, begin.commit_time, encoder.key(values), encoder.client_id(values), encoder.line(values))
+
+    def _follow(self, message: Begin | Commit | Relation | Insert) -> None:
+        match message:
+            case Begin():
+                if self._begin is not None:
+                    raise DecodeError("pgoutput: a transaction inside of another")
+                self._begin, self._index = message, 0
+                self._epoch = self._epochs.at(message.commit_lsn)
+            case Commit():
+                if self._begin is None or self._begin.commit_lsn != message.commit_lsn:
+                    raise DecodeError("pgoutput: a commit of another transaction")
+                self._begin = None
+                self.complete_until = message.end_lsn
+            case Relation():
+                self._encoders[message.oid] = RowEncoder(message.columns)
+            case _:
+                raise DecodeError("pgoutput: out of place")
