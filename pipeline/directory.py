@@ -1,0 +1,157 @@
+"""The clients as a service sees them: a cache over the client store, and how old it is.
+
+A full load at the start and now and then, in between what has changed, asked with an overlap: a store stamps updated_at
+before the change can be seen, and clocks differ. The full load catches what no time stamp shows, such as documents
+that another tool wrote without one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from pipeline import logs
+from pipeline.clients import Client, ClientId, ClientStore, UnreadableClient
+from pipeline.errors import PipelineError
+from pipeline.stores.documents import UnreadableOwner
+
+OVERLAP_SECONDS = 60.0
+"""Longer than any deadline of a store's call: no commit can come that much later than its time stamp."""
+
+FULL_LOAD_SECONDS = 300.0
+
+Entry = Client | UnreadableClient
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the cache holds between two refreshes. Monotonic times in seconds; `newest` is by the store's clock."""
+
+    entries: Mapping[ClientId, Entry] = field(default_factory=dict)
+    newest: datetime | None = None
+    fresh_at: float = -math.inf
+    full_at: float = -math.inf
+
+    def since(self, now: float, wall: datetime) -> datetime | None:
+        """What to ask the store for: the time for `changed_since`, None for everything.
+
+        Never later than our own clock less the overlap, so that one client with a time stamp in the future doesn't
+        hide the changes of all others.
+        """
+        if self.newest is None or now - self.full_at >= FULL_LOAD_SECONDS:
+            return None
+        return min(self.newest, wall) - timedelta(seconds=OVERLAP_SECONDS)
+
+    def absorb(self, found: Iterable[Entry], *, since: datetime | None, now: float) -> Snapshot:
+        """The snapshot after the store's answer to `since`, which was asked at `now`."""
+        answer = {entry.client_id: entry for entry in found}
+        newest = max((entry.updated_at for entry in answer.values()), default=self.newest)
+        if since is None:
+            return Snapshot(answer, newest, now, now)
+        if newest is not None and self.newest is not None:
+            newest = max(newest, self.newest)
+        return Snapshot({**self.entries, **answer}, newest, now, self.full_at)
+
+
+class ClientDirectory:
+    """The clients, ready to be asked without waiting. One per process; `keep_fresh` runs beside the service's loop.
+
+    A change in the store is seen after at most `refresh_seconds` and one deadline of the store. A refresh that fails
+    leaves the cache as it was and the age growing: the service stops when `age_seconds` exceeds its grace time.
+    """
+
+    def __init__(
+        self,
+        store: ClientStore,
+        refresh_seconds: float = 15.0,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._store = store
+        self._refresh_seconds = refresh_seconds
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._snapshot = Snapshot()
+        self._owners: Mapping[str, list[tuple[datetime, ClientId]]] = {}
+        self._turn = asyncio.Lock()
+        self.version = 0
+        """Goes up when any client has changed: what was derived from clients is stale then."""
+
+    async def refresh(self) -> None:
+        """Ask the store. Raises its TransientError or PermanentError; the cache then stays as it was."""
+        async with self._turn:
+            now = self._clock()  # before the question: what is answered is at least as fresh
+            since = self._snapshot.since(now, self._wall_clock())
+            found = await self._store.changed_since(since)
+            after = self._snapshot.absorb(found, since=since, now=now)
+            if after.entries != self._snapshot.entries:
+                self._owners = _owners(after.entries.values())
+                self.version += 1
+            self._snapshot = after
+
+    async def keep_fresh(self, stop: asyncio.Event) -> None:
+        """Refresh every `refresh_seconds` until `stop` is set. Our own errors are logged, any other is raised."""
+        log = logs.get(__name__)
+        while not stop.is_set():
+            started = self._clock()
+            try:
+                await self.refresh()
+            except PipelineError as error:
+                age = self.age_seconds(self._clock())
+                log.warning(
+                    "clients.refresh.failed",
+                    error_class=type(error).__name__,
+                    error=str(error),
+                    age_seconds=round(age, 1) if math.isfinite(age) else None,
+                )
+            # From start to start, so that a slow answer doesn't delay the next question.
+            left = max(0.0, started + self._refresh_seconds - self._clock())
+            try:
+                await asyncio.wait_for(stop.wait(), left)
+            except TimeoutError:
+                continue
+
+    def get(self, client_id: str) -> Entry | None:
+        """The client from the cache, inactive ones too; None when the store has none."""
+        return self._snapshot.entries.get(ClientId(client_id))
+
+    def entries(self) -> tuple[Entry, ...]:
+        """All clients of the cache."""
+        return tuple(self._snapshot.entries.values())
+
+    def owner_of(self, name: str, at: datetime) -> ClientId | None:
+        """Whose events come from host or site id `name` at time `at`: who has had it since the latest `valid_from`.
+
+        That may be an unreadable client: its events are held, not given to a former owner. None when nobody had it
+        yet, or when two clients claim it from the same moment: no guess. Hosts compare without case.
+        """
+        latest: datetime | None = None
+        owners: set[ClientId] = set()
+        for valid_from, client_id in self._owners.get(name.casefold(), ()):
+            if valid_from > at:
+                break
+            if valid_from != latest:
+                latest, owners = valid_from, set()
+            owners.add(client_id)
+        return owners.pop() if len(owners) == 1 else None
+
+    def age_seconds(self, now: float) -> float:
+        """How long ago, by `time.monotonic`, the cache agreed with the store; infinite before the first refresh."""
+        return now - self._snapshot.fresh_at
+
+
+def _owners(entries: Iterable[Entry]) -> dict[str, list[tuple[datetime, ClientId]]]:
+    owners: dict[str, list[tuple[datetime, ClientId]]] = defaultdict(list)
+    for entry in entries:
+        if isinstance(entry, Client | UnreadableOwner):
+            for domain in entry.domains:
+                owners[domain.host.casefold()].append((domain.valid_from, entry.client_id))
+    for claims in owners.values():
+        claims.sort()
+    return dict(owners)

@@ -1,0 +1,360 @@
+"""One contract, three stores: memory, PostgreSQL, Firestore (Google's emulator)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from importlib import resources
+from typing import Any
+
+import psycopg
+import pytest
+from google.cloud import firestore
+from google.cloud.firestore_v1.base_query import FieldFilter
+from psycopg.conninfo import make_conninfo
+from psycopg.types.json import Jsonb
+
+from pipeline.clients import Client, ClientId, ClientStore, Domain, PrivacyLevel, PseudonymKey, UnreadableClient
+from pipeline.errors import ConfigError, PermanentError, TransientError
+from pipeline.stores import open_store
+from pipeline.stores.memory import MemoryClientStore
+
+JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Bench:
+    """A store under test, and a way in beside the port: another tool's writes, and the history as stored."""
+
+    store: ClientStore
+
+    async def write_raw(self, client_id: str, document: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+    async def write_index(self, client_id: str, host: str, valid_from: datetime) -> None:
+        raise NotImplementedError
+
+    async def changes(self, client_id: str) -> list[dict[str, Any]]:
+        raise NotImplementedError
+
+
+class MemoryBench(Bench):
+    def __init__(self) -> None:
+        self.memory = MemoryClientStore()
+        self.store = self.memory
+
+    async def write_raw(self, client_id: str, document: dict[str, Any]) -> None:
+        self.memory.write_raw(client_id, document)
+
+    async def write_index(self, client_id: str, host: str, valid_from: datetime) -> None:
+        self.memory.write_index(client_id, host, valid_from)
+
+    async def changes(self, client_id: str) -> list[dict[str, Any]]:
+        return [change.to_document() for change in self.memory.changes if change.client_id == client_id]
+
+
+class PostgresBench(Bench):
+    def __init__(self, store: ClientStore, connection: psycopg.AsyncConnection[Any]) -> None:
+        self.store = store
+        self.connection = connection
+
+    async def write_raw(self, client_id: str, document: dict[str, Any]) -> None:
+        await self.connection.execute(
+            "INSERT INTO pipeline.clients (client_id, document) VALUES (%s, %s)"
+            " ON CONFLICT (client_id) DO UPDATE SET document = excluded.document",
+            (client_id, Jsonb(document)),
+        )
+
+    async def write_index(self, client_id: str, host: str, valid_from: datetime) -> None:
+        await self.connection.execute(
+            "INSERT INTO pipeline.domain_index (client_id, host, valid_from) VALUES (%s, %s, %s)",
+            (client_id, host, valid_from),
+        )
+
+    async def changes(self, client_id: str) -> list[dict[str, Any]]:
+        cursor = await self.connection.execute(
+            "SELECT document FROM pipeline.configuration_changes WHERE client_id = %s ORDER BY id", (client_id,)
+        )
+        return [row[0] for row in await cursor.fetchall()]
+
+
+class FirestoreBench(Bench):
+    def __init__(self, store: ClientStore, client: firestore.AsyncClient) -> None:
+        self.store = store
+        self.client = client
+
+    async def write_raw(self, client_id: str, document: dict[str, Any]) -> None:
+        stamped = {**document, "updated_at": firestore.SERVER_TIMESTAMP}
+        await self.client.collection("clients").document(client_id).set(stamped)
+
+    async def write_index(self, client_id: str, host: str, valid_from: datetime) -> None:
+        entry = {"client_id": client_id, "valid_from": valid_from, "updated_at": firestore.SERVER_TIMESTAMP}
+        await self.client.collection("domain_index").document(host).set(entry)
+
+    async def changes(self, client_id: str) -> list[dict[str, Any]]:
+        query = self.client.collection("configuration_changes").where(filter=FieldFilter("client_id", "==", client_id))
+        found = [entry.to_dict() or {} async for entry in query.stream()]
+        ordered = sorted(found, key=lambda entry: entry["at"])
+        return [{name: value for name, value in entry.items() if name != "at"} for entry in ordered]
+
+
+@pytest.fixture(scope="session")
+async def store_database(stack: dict[str, str]) -> AsyncIterator[str]:
+    """A database of this module's own, so that sample clients of the stack are not in the way."""
+    name = f"contract_{uuid.uuid4().hex[:8]}"
+    async with await psycopg.AsyncConnection.connect(stack["DATABASE_URL"], autocommit=True) as admin:
+        await admin.execute(f"CREATE DATABASE {name}".encode())
+        dsn = make_conninfo(stack["DATABASE_URL"], dbname=name)
+        async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
+            await connection.execute("CREATE SCHEMA pipeline")
+            migration = resources.files("database") / "migrations" / "ledger" / "0003_clients.sql"
+            await connection.execute(migration.read_bytes())
+        yield dsn
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture(params=["memory", "postgres", "firestore"])
+async def bench(
+    request: pytest.FixtureRequest, stack: dict[str, str], store_database: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Bench]:
+    if request.param == "memory":
+        yield MemoryBench()
+    elif request.param == "postgres":
+        async with await psycopg.AsyncConnection.connect(store_database, autocommit=True) as connection:
+            await connection.execute("TRUNCATE pipeline.clients, pipeline.domain_index, pipeline.configuration_changes")
+            store = await open_store(kind="postgres", project="", dsn=store_database)
+            yield PostgresBench(store, connection)
+            await store.close()
+    else:
+        if not stack.get("FIRESTORE_EMULATOR_HOST"):
+            pytest.skip("no Firestore emulator on this machine")
+        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", stack["FIRESTORE_EMULATOR_HOST"])
+        project = f"contract-{uuid.uuid4().hex[:8]}"  # the emulator keeps projects apart
+        store = await open_store(kind="firestore", project=project, dsn="")
+        client = firestore.AsyncClient(project=project)
+        yield FirestoreBench(store, client)
+        await store.close()
+        await client._firestore_api.transport.close()
+
+
+def make_client(client_id: str = "acme", **fields: Any) -> Client:
+    return Client(
+        client_id=ClientId(client_id),
+        **{
+            "name": "Acme",
+            "privacy_level": PrivacyLevel.GDPR,
+            "pseudonym_keys": (PseudonymKey(version=1, secret="sealed-pseudonym-key"),),
+            "client_s3_secret_key": "sealed-secret-key",
+            "features": {"a": [1, {"b": None}], "ü": 1.5},
+            "domains": (Domain(host="shop.example.com", valid_from=JANUARY),),
+            **fields,
+        },
+    )
+
+
+async def test_put_then_get_returns_every_field(bench: Bench) -> None:
+    client = make_client(created_at=JANUARY, email="ops@example.com", billing_rate_per_1k=0.25)
+    stored = await bench.store.put(client, actor="tester")
+    assert replace(stored, updated_at=client.updated_at) == client
+    assert await bench.store.get(client.client_id) == stored
+
+
+async def test_unknown_client_is_none(bench: Bench) -> None:
+    assert await bench.store.get(ClientId("nobody")) is None
+
+
+async def test_updated_at_is_the_stores_time_and_moves_on(bench: Bench) -> None:
+    before = datetime.now(UTC)
+    first = await bench.store.put(make_client(), actor="tester")
+    second = await bench.store.put(replace(first, name="Acme 2"), actor="tester")
+    assert before - timedelta(seconds=5) < first.updated_at < datetime.now(UTC) + timedelta(seconds=5)
+    assert second.updated_at > first.updated_at
+    assert second.created_at == first.created_at > JANUARY
+
+
+async def test_changed_since_returns_changed_clients_and_all_for_none(bench: Bench) -> None:
+    old = await bench.store.put(make_client("old"), actor="tester")
+    await asyncio.sleep(0.01)  # the emulator's time stamps have milliseconds
+    new = await bench.store.put(make_client("new", is_active=False), actor="tester")
+    assert await bench.store.changed_since(new.updated_at) == [new]
+    assert sorted(c.client_id for c in await bench.store.changed_since(None)) == ["new", "old"]
+    assert sorted(c.client_id for c in await bench.store.changed_since(old.updated_at)) == ["new", "old"]
+    assert await bench.store.changed_since(new.updated_at + timedelta(seconds=1)) == []
+
+
+async def test_domains_are_replaced_as_a_whole(bench: Bench) -> None:
+    first = await bench.store.put(make_client(), actor="tester")
+    moved = (
+        Domain(host="example.net", valid_from=JANUARY),
+        Domain(host="site/7 ..", valid_from=JANUARY + timedelta(days=1)),
+    )
+    second = await bench.store.put(replace(first, domains=moved), actor="tester")
+    assert second.domains == moved
+    assert await bench.store.changed_since(None) == [second]
+
+
+async def test_index_entry_of_another_tool_belongs_to_its_client(bench: Bench) -> None:
+    client = await bench.store.put(make_client(), actor="tester")
+    await asyncio.sleep(0.01)
+    await bench.write_index("acme", "second.example.com", JANUARY)
+    await bench.write_index("nobody", "third.example.com", JANUARY)
+    (found,) = await bench.store.changed_since(client.updated_at + timedelta(milliseconds=1))
+    assert isinstance(found, Client)
+    assert {domain.host for domain in found.domains} == {"shop.example.com", "second.example.com"}
+    assert await bench.store.put(replace(found, domains=()), actor="tester") == await bench.store.get(client.client_id)
+    after = await bench.store.get(client.client_id)
+    assert isinstance(after, Client)
+    assert after.domains == ()
+
+
+async def test_unreadable_document_names_the_field_never_the_value(bench: Bench) -> None:
+    await bench.store.put(make_client("good"), actor="tester")
+    await bench.write_raw("bad", {"client_id": "bad", "privacy_level": "secret-level"})
+    await bench.write_raw("worse", {"client_id": "good", "privacy_level": "gdpr"})
+    await bench.write_raw("empty", {})
+    found = {c.client_id: c for c in await bench.store.changed_since(None)}
+    assert isinstance(found[ClientId("good")], Client)
+    bad, worse, empty = (found[ClientId(name)] for name in ("bad", "worse", "empty"))
+    assert isinstance(bad, UnreadableClient)
+    assert isinstance(worse, UnreadableClient)
+    assert isinstance(empty, UnreadableClient)
+    assert "privacy_level" in bad.reason
+    assert "secret-level" not in repr(bad)
+    assert "client_id" in worse.reason
+    assert bad.updated_at > JANUARY
+    got = await bench.store.get(ClientId("bad"))
+    assert got == bad
+
+
+async def test_put_mends_an_unreadable_client(bench: Bench) -> None:
+    await bench.write_raw("acme", {"client_id": "acme", "privacy_level": "none", "billing_note": "kept"})
+    stored = await bench.store.put(make_client(), actor="tester")
+    assert await bench.store.get(stored.client_id) == stored
+
+
+async def test_document_of_another_tool_with_defaults_is_readable(bench: Bench) -> None:
+    await bench.write_raw(
+        "plain", {"privacy_level": "hipaa", "unknown_member": [1], "name": None, "email": "a@b.example"}
+    )
+    found = await bench.store.get(ClientId("plain"))
+    assert isinstance(found, Client)
+    assert found.privacy_level is PrivacyLevel.HIPAA
+
+
+async def test_history_names_who_and_which_fields_and_holds_no_secret(bench: Bench) -> None:
+    first = await bench.store.put(make_client(), actor="first@example.com")
+    keys = (*first.pseudonym_keys, PseudonymKey(version=2, secret="sealed-second-key"))
+    changed = replace(first, privacy_level=PrivacyLevel.HIPAA, pseudonym_keys=keys, client_s3_secret_key="sealed-other")
+    await bench.store.put(changed, actor="second@example.com")
+    created, updated = await bench.changes("acme")
+    assert created["actor"] == "first@example.com"
+    assert updated["actor"] == "second@example.com"
+    assert updated["client_id"] == "acme"
+    assert updated["fields"] == ["client_s3_secret_key", "privacy_level", "pseudonym_keys"]
+    assert updated["values"] == {"privacy_level": {"old": "gdpr", "new": "hipaa"}}
+    assert "sealed" not in repr([created, updated])
+
+
+async def test_concurrent_puts_leave_one_whole_client(bench: Bench) -> None:
+    async def put(number: int) -> Client | None:
+        host = Domain(host=f"{number}.example.com", valid_from=JANUARY)
+        try:
+            return await bench.store.put(make_client(name=str(number), domains=(host,)), actor=str(number))
+        except TransientError:
+            return None
+
+    stored = [client for client in await asyncio.gather(*map(put, range(4))) if client]
+    assert stored
+    final = await bench.store.get(ClientId("acme"))
+    assert isinstance(final, Client)
+    assert [domain.host for domain in final.domains] == [f"{final.name}.example.com"]
+
+
+@pytest.mark.parametrize("kind", ["postgres", "firestore"])
+async def test_silent_server_is_a_transient_error_in_time(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as listener:  # accepts connections, never answers
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", address)
+        store = await open_store(kind=kind, project="p", dsn=f"postgresql://u@{address}/d")
+        store._deadline_seconds = 0.3  # type: ignore[attr-defined]
+        try:
+            async with asyncio.timeout(10):
+                with pytest.raises(TransientError):
+                    await store.changed_since(None)
+        finally:
+            await store.close()
+
+
+@pytest.mark.parametrize("kind", ["postgres", "firestore"])
+async def test_absent_server_is_a_transient_error(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound, not listening: refused
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", address)
+        store = await open_store(kind=kind, project="p", dsn=f"postgresql://u@{address}/d")
+        try:
+            with pytest.raises(TransientError):
+                await store.get(ClientId("acme"))
+        finally:
+            await store.close()
+
+
+async def test_postgres_store_connects_again_after_its_connection_died(store_database: str) -> None:
+    store = await open_store(kind="postgres", project="", dsn=store_database)
+    try:
+        stored = await store.put(make_client("survivor"), actor="tester")
+        async with await psycopg.AsyncConnection.connect(store_database, autocommit=True) as admin:
+            await admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE application_name = 'clients' AND datname = current_database()"
+            )
+        with pytest.raises(TransientError):
+            await store.get(stored.client_id)
+        assert await store.get(stored.client_id) == stored
+    finally:
+        await store.close()
+
+
+async def test_cancelled_call_leaves_the_postgres_store_usable(store_database: str) -> None:
+    store = await open_store(kind="postgres", project="", dsn=store_database)
+    try:
+        await store.changed_since(None)
+        for _ in range(3):
+            call = asyncio.create_task(store.changed_since(None))
+            await asyncio.sleep(0)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        assert isinstance(await store.changed_since(None), list)
+    finally:
+        await store.close()
+
+
+async def test_missing_tables_say_what_to_run(stack: dict[str, str]) -> None:
+    dsn = make_conninfo(stack["DATABASE_URL"], dbname="template1")
+    store = await open_store(kind="postgres", project="", dsn=dsn)
+    try:
+        with pytest.raises(ConfigError, match="migrate"):
+            await store.changed_since(None)
+    finally:
+        await store.close()
+
+
+async def test_value_that_postgresql_cant_hold_is_permanent_and_not_quoted(store_database: str) -> None:
+    store = await open_store(kind="postgres", project="", dsn=store_database)
+    try:
+        with pytest.raises(PermanentError) as caught:
+            await store.put(make_client("nul", name="private\0name"), actor="tester")
+        assert "private" not in str(caught.value)
+    finally:
+        await store.close()
+
+
+async def test_unknown_kind_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigError, match="CLIENT_STORE"):
+        await open_store(kind="mongodb", project="", dsn="")
