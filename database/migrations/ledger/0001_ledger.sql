@@ -137,17 +137,23 @@ CREATE TABLE pipeline.sync_runs (
     attempts    integer     NOT NULL DEFAULT 0,
     error_class text,
     error       text,
-    complete_through timestamptz,
-    manifest    jsonb,
+    bucket      text        NOT NULL,  -- where the client's manifests go; moves with the client's settings
+    prefix      text        NOT NULL,
+    complete_through timestamptz,      -- the last hour that is whole
+    manifest    json,                  -- json, not jsonb: it keeps the text whose digest the next manifest names
     manifest_sha256 text,
+    owner       uuid,                  -- who delivers it; every later statement compares it
+    lease_until timestamptz,           -- after this time another one may take over
     started_at  timestamptz NOT NULL DEFAULT now(),
     finished_at timestamptz,
     UNIQUE (client_id, run_key),
-    CHECK ((status = 'finished') = (finished_at IS NOT NULL))
+    CHECK ((status = 'finished') = (finished_at IS NOT NULL)),
+    CHECK (status <> 'finished' OR manifest_sha256 IS NOT NULL),
+    CHECK ((manifest IS NULL) = (manifest_sha256 IS NULL))
 );
 -- One open run per client: an unfinished one is finished under its own keys first.
 CREATE UNIQUE INDEX sync_runs_one_open ON pipeline.sync_runs (client_id) WHERE status <> 'finished';
-CREATE INDEX sync_runs_last_finished ON pipeline.sync_runs (client_id, finished_at DESC) WHERE status = 'finished';
+CREATE INDEX sync_runs_last ON pipeline.sync_runs (client_id, id DESC);  -- the manifest before, and the status page
 
 CREATE TABLE pipeline.delivery_files (
     id                  bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -159,12 +165,13 @@ CREATE TABLE pipeline.delivery_files (
     state               text        NOT NULL CHECK (state IN ('planned', 'delivered')),
     events              bigint,
     bytes               bigint,
-    sha256              text,
+    sha256              text,        -- set before the first PUT: what an attempt may have left under the key
+    rewritten           boolean     NOT NULL DEFAULT false,  -- attempts had different bytes: the next PUT overwrites
     dropped_at_delivery bigint      NOT NULL DEFAULT 0,
     first_commit_time   timestamptz,
     last_commit_time    timestamptz,
     delivered_at        timestamptz,
-    UNIQUE (run_id, key),
+    UNIQUE (run_id, bucket, key),
     CHECK (state = 'planned' OR (events IS NOT NULL AND bytes IS NOT NULL AND sha256 IS NOT NULL))
 );
 
@@ -174,6 +181,9 @@ CREATE TABLE pipeline.delivery_members (
     processed_object_id bigint  NOT NULL UNIQUE REFERENCES pipeline.processed_objects,
     PRIMARY KEY (file_id, ordinal)
 );
+-- Hours with held events are not complete.
+CREATE INDEX processed_objects_held ON pipeline.processed_objects (client_id, hour)
+    WHERE kind = 'held' AND superseded_by IS NULL;
 
 CREATE TABLE pipeline.replays (
     id         bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
