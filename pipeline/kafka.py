@@ -41,7 +41,7 @@ async def start(client: Any, servers: str) -> None:
     try:
         await client.start()
     except (KafkaError, OSError) as error:
-        await client.stop()
+        await (client.close() if hasattr(client, "close") else client.stop())
         raise TransientError(
             f"KAFKA_BOOTSTRAP_SERVERS: no broker answers at {servers}", hint="check the address and the broker"
         ) from error

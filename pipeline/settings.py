@@ -99,7 +99,7 @@ class RawS3Settings(Settings):
 
     @property
     def raw_bucket(self) -> BucketAccess:
-        """How to reach the raw bucket; region and endpoint are AWS_REGION's and AWS_ENDPOINT_URL's unless given."""
+        """How to reach the raw bucket; AWS_REGION and AWS_ENDPOINT_URL hold unless its own are given."""
         return BucketAccess(
             bucket=self.raw_s3_bucket,
             region=self.raw_s3_region or self.aws_region,
@@ -124,7 +124,7 @@ class ProcessedS3Settings(Settings):
 
     @property
     def processed_bucket(self) -> BucketAccess:
-        """How to reach the processed bucket; region and endpoint are AWS_REGION's and AWS_ENDPOINT_URL's unless given."""
+        """How to reach the processed bucket; AWS_REGION and AWS_ENDPOINT_URL hold unless its own are given."""
         return BucketAccess(
             bucket=self.processed_s3_bucket,
             region=self.processed_s3_region or self.aws_region,

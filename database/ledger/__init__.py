@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -18,7 +19,7 @@ from pipeline.errors import TransientError
 Pool = AsyncConnectionPool[psycopg.AsyncConnection]
 
 # A dead peer is noticed within about ten seconds, also when no RST ever comes.
-CONNECTION_OPTIONS: dict[str, str | int] = {
+CONNECTION_OPTIONS: dict[str, Any] = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
     "keepalives_interval": 2,

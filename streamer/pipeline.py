@@ -1,0 +1,331 @@
+"""The streamer, from source to sinks: take the slot, find where to go on, then WAL -> Kafka and raw files."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psycopg
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from database import preflight, source
+from database.ledger import Pool, open_pool
+from database.ledger import stream as ledger
+from pipeline import failpoints, kafka, logs, metrics
+from pipeline.health import Health, serving
+from pipeline.keys import time_of
+from pipeline.position import Lsn
+from pipeline.s3 import ObjectStore, open_bucket
+from streamer import resume, tails
+from streamer.adopt import unrecorded_events
+from streamer.publisher import Publisher
+from streamer.recorder import Recorder
+from streamer.replication import ReplicationConnection, SlotBusyError
+from streamer.settings import StreamerSettings
+from streamer.snapshot import snapshot_events
+from streamer.transactions import EpochMap, Transactions
+
+log = logs.get(__name__)
+
+PORT = 8081
+
+READ_SECONDS = 0.1
+"""How long a read waits for data; bounds how late a raw file closes."""
+
+FEEDBACK_SECONDS = 3.0
+"""The server's patience with us is 15 seconds, see streamer.replication."""
+
+IDLE_CONFIRM_SECONDS = 5.0
+"""How often an idle stream lets the server forget WAL; each time is a row written to the ledger."""
+
+STANDBY_SECONDS = 1.0
+BATCH_BYTES = 256 << 10
+
+
+@dataclass
+class Status:
+    """What /status shows."""
+
+    state: str = "starting"
+    slot: str = ""
+    epoch: int = 0
+    confirmed_lsn: str = ""
+    last_position: str = ""
+    last_commit_time: str = ""
+    slot_lag_bytes: int | None = None
+    slot_safe_wal_bytes: int | None = None
+    slot_wal_status: str = ""
+    events: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """What a streamer has that holds the slot."""
+
+    connection: ReplicationConnection
+    transactions: Transactions
+    publisher: Publisher
+    recorder: Recorder
+
+
+async def serve(settings: StreamerSettings, stop: asyncio.Event) -> None:
+    """Run until `stop` is set, then drain: the open raw file is closed, recorded and confirmed."""
+    status = Status(slot=settings.replication_slot)
+    async with AsyncExitStack() as stack:
+        await preflight.require(
+            settings.source_dsn, settings.ledger_dsn, publication=settings.publication, replication=True
+        )
+        pool = await stack.enter_async_context(open_pool(settings.ledger_dsn))
+        db = await stack.enter_async_context(source.connect(settings.source_dsn))
+        bucket = await stack.enter_async_context(open_bucket(settings.raw_bucket))
+        await preflight.require_bucket(bucket, "RAW_S3_BUCKET")
+        health = Health(status=lambda: asdict(status), ready=lambda: _ready(status, pool))
+        await stack.enter_async_context(serving(health.app(settings, "streamer"), settings, PORT))
+
+        connection = await ReplicationConnection.connect(settings.source_dsn)
+        stack.push_async_callback(connection.close)
+        identity = await connection.identify()
+        async with pool.connection() as ledger_connection:
+            epochs = await resume.epochs(ledger_connection, identity)
+        status.epoch = epochs.current
+
+        start = await take_slot(settings, connection, db, pool, status, health, stop)
+        if start is not None:
+            metrics.SLOT_HELD.set(1)
+            await stream(settings, start, connection, epochs, db, pool, bucket, status, health, stop)
+
+
+async def take_slot(
+    settings: StreamerSettings,
+    connection: ReplicationConnection,
+    db: psycopg.AsyncConnection,
+    pool: Pool,
+    status: Status,
+    health: Health,
+    stop: asyncio.Event,
+) -> resume.Start | None:
+    """Stand by until the slot is ours, or the right to make it; None when `stop` came first.
+
+    A slot has one reader, so the slot is the lock. While it does not exist, an advisory lock stands in for it.
+    """
+    while not stop.is_set():
+        start, state = await _decide(db, pool, settings.replication_slot)
+        if start is resume.Start.SNAPSHOT:
+            if await _try_lock(db, settings.replication_slot):
+                # Whoever held the lock may have made the slot meanwhile: look again, now that nobody can.
+                if (await _decide(db, pool, settings.replication_slot))[0] is start:
+                    return start
+                await _unlock(db, settings.replication_slot)
+                continue
+        else:
+            assert state is not None
+            with suppress(SlotBusyError):
+                await connection.start(settings.replication_slot, settings.publication, state.confirmed_lsn)
+                return start
+        if status.state != "standby":
+            log.info("streamer.standby.entered", slot=settings.replication_slot)
+        status.state = "standby"
+        health.turned()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), STANDBY_SECONDS)
+    return None
+
+
+async def stream(
+    settings: StreamerSettings,
+    start: resume.Start,
+    connection: ReplicationConnection,
+    epochs: EpochMap,
+    db: psycopg.AsyncConnection,
+    pool: Pool,
+    bucket: ObjectStore,
+    status: Status,
+    health: Health,
+    stop: asyncio.Event,
+) -> None:
+    """Hold the slot: find where to go on, finish or make the snapshot, then pump."""
+    slot, topic = settings.replication_slot, settings.kafka_raw_topic
+    async with AsyncExitStack() as stack:
+        async with pool.connection() as ledger_connection:
+            state = await ledger.stream_state(ledger_connection, slot)
+            known = await ledger.kafka_tails(ledger_connection)
+            partitions = await ledger.layout_of(ledger_connection, topic, settings.kafka_partitions)
+        recorded_until = state.last_position if state else None
+
+        options = kafka.connection_options(settings)
+        consumer = AIOKafkaConsumer(enable_auto_commit=False, **options)
+        await kafka.start(consumer, settings.kafka_bootstrap_servers)
+        stack.push_async_callback(consumer.stop)
+        await kafka.check_topic(consumer, topic, partitions)
+        found = await tails.find_tails(consumer, topic, partitions)
+        left_behind = []
+        if start is resume.Start.SNAPSHOT:
+            left_behind = await unrecorded_events(consumer, topic, found, known, recorded_until)
+
+        producer = AIOKafkaProducer(enable_idempotence=True, acks="all", max_batch_size=BATCH_BYTES, **options)
+        await kafka.start(producer, settings.kafka_bootstrap_servers)
+        stack.push_async_callback(producer.stop)
+        publisher = Publisher(producer, topic, tails.starts(found, known, recorded_until))
+        recorder = Recorder(
+            slot=slot,
+            pool=pool,
+            bucket=bucket,
+            publisher=publisher,
+            previous=recorded_until,
+            confirmed=state.confirmed_lsn if state else Lsn(0),
+            flush_seconds=settings.raw_flush_seconds,
+            max_bytes=settings.raw_max_bytes,
+        )
+        held = Stream(connection=connection, transactions=Transactions(epochs), publisher=publisher, recorder=recorder)
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(recorder.run()),
+                tasks.create_task(_fail_with(publisher.failed)),
+                tasks.create_task(_watch(settings, held, status)),
+            ]
+            if start is resume.Start.SNAPSHOT:
+                status.state = "snapshot"
+                recorder.add(left_behind, time.time())
+                await recorder.close_file(None)
+                await snapshot(settings, held, epochs, db, pool, bucket, health)
+            status.state = "streaming"
+            log.info("streamer.stream.started", slot=slot, confirmed_lsn=str(recorder.confirmed))
+            background.append(tasks.create_task(_send_feedback(held)))
+            await pump(held, status, health, stop)
+            await recorder.close_file(held.transactions.complete_until or None)
+            await recorder.drained()
+            connection.send_status(recorder.confirmed, recorder.confirmed)
+            for task in background:
+                task.cancel()
+
+
+async def snapshot(
+    settings: StreamerSettings,
+    held: Stream,
+    epochs: EpochMap,
+    db: psycopg.AsyncConnection,
+    pool: Pool,
+    bucket: ObjectStore,
+    health: Health,
+) -> None:
+    """Make the slot and export what the table held before it; then stream from its consistent point."""
+    slot = settings.replication_slot
+    async with pool.connection() as ledger_connection:
+        await ledger.begin_snapshot(ledger_connection, slot, epochs.current)
+    await held.recorder.drained()
+    if await source.find_slot(db, slot) is not None:
+        await held.connection.drop_slot(slot)
+    consistent_point, exported = await held.connection.create_slot(slot)
+    failpoints.reach("streamer.after_slot_created")
+    batches = snapshot_events(
+        db,
+        snapshot=exported,
+        consistent_point=consistent_point,
+        epoch=epochs.current,
+        now=time.time_ns() // 1000,
+        pool=pool,
+        bucket=bucket,
+    )
+    count = 0
+    async for event_batch in batches:
+        await held.publisher.publish(event_batch)
+        now = time.time()
+        held.recorder.add(event_batch, now)
+        count += len(event_batch)
+        if held.recorder.is_due(now):
+            await held.recorder.close_file(None)
+        health.turned()
+    await held.recorder.close_file(None)
+    await held.recorder.drained()
+    async with pool.connection() as ledger_connection:
+        await ledger.finish_snapshot(ledger_connection, slot, consistent_point)
+    held.recorder.confirmed = consistent_point
+    await held.connection.start(slot, settings.publication, consistent_point)
+    await _unlock(db, slot)
+    log.info("streamer.snapshot.finished", events=count, consistent_point=str(consistent_point))
+
+
+async def pump(held: Stream, status: Status, health: Health, stop: asyncio.Event) -> None:
+    """Move events until `stop` is set. Every wait in here is back-pressure on the slot, where WAL is safe."""
+    connection, transactions = held.connection, held.transactions
+    publisher, recorder = held.publisher, held.recorder
+    idle_confirm_at = 0.0
+    while not stop.is_set():
+        burst = await connection.read(READ_SECONDS)
+        event_batch = transactions.events(burst.payloads)
+        if event_batch:
+            await publisher.publish(event_batch)
+            await publisher.flush()
+            recorder.add(event_batch, time.time())
+            last = event_batch[-1]
+            status.events += len(event_batch)
+            status.last_position = str(last.position)
+            status.last_commit_time = time_of(last.commit_time).isoformat()
+            metrics.STREAMED_EVENTS.inc(len(event_batch))
+            failpoints.reach("streamer.after_publish")
+        now = time.time()
+        if recorder.is_due(now):
+            await recorder.close_file(transactions.complete_until or None)
+        keepalive = burst.keepalive
+        if (
+            keepalive is not None
+            and recorder.empty
+            and not transactions.in_transaction
+            and (keepalive.reply_requested or now >= idle_confirm_at)
+        ):
+            await recorder.confirm(keepalive.wal_end, keepalive.server_time)
+            idle_confirm_at = now + IDLE_CONFIRM_SECONDS
+        health.turned()
+
+
+async def _send_feedback(held: Stream) -> None:
+    """Tell the server what it may forget, when that changes and regularly, also while the pump waits."""
+    while True:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(held.recorder.confirmed_changed.wait(), FEEDBACK_SECONDS)
+        held.recorder.confirmed_changed.clear()
+        failpoints.reach("streamer.before_feedback")
+        held.connection.send_status(held.recorder.confirmed, held.recorder.confirmed)
+
+
+async def _watch(settings: StreamerSettings, held: Stream, status: Status) -> None:
+    """Keep the slot's state in metrics and /status."""
+    async with source.connect(settings.source_dsn) as db:
+        while True:
+            slot = await source.find_slot(db, settings.replication_slot)
+            if slot is not None:
+                metrics.SLOT_LAG_BYTES.set(slot.lag_bytes)
+                status.slot_lag_bytes, status.slot_safe_wal_bytes = slot.lag_bytes, slot.safe_wal_bytes
+                status.slot_wal_status = slot.wal_status
+            status.confirmed_lsn = str(held.recorder.confirmed)
+            await asyncio.sleep(STANDBY_SECONDS)
+
+
+async def _fail_with(failed: asyncio.Future[None]) -> None:
+    await asyncio.shield(failed)
+
+
+async def _ready(status: Status, pool: Pool) -> str | None:
+    async with pool.connection(timeout=3) as connection:
+        await connection.execute("SELECT 1")
+    return None if status.state in ("streaming", "standby") else f"state is {status.state}"
+
+
+async def _decide(db: psycopg.AsyncConnection, pool: Pool, slot: str) -> tuple[resume.Start, ledger.StreamState | None]:
+    found = await source.find_slot(db, slot)  # before the ledger, see resume.decide
+    async with pool.connection() as ledger_connection:
+        state = await ledger.stream_state(ledger_connection, slot)
+    return resume.decide(found, state), state
+
+
+async def _try_lock(db: psycopg.AsyncConnection, slot: str) -> bool:
+    cursor = await db.execute("SELECT pg_try_advisory_lock(hashtext('events_pipeline'), hashtext(%s))", (slot,))
+    row: Any = await cursor.fetchone()
+    return bool(row[0])
+
+
+async def _unlock(db: psycopg.AsyncConnection, slot: str) -> None:
+    await db.execute("SELECT pg_advisory_unlock(hashtext('events_pipeline'), hashtext(%s))", (slot,))
