@@ -5,7 +5,8 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import ConsumerRecord
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from pipeline.errors import ConfigError, PermanentError, TransientError
@@ -47,11 +48,17 @@ async def start(client: Any, servers: str) -> None:
         ) from error
 
 
-async def check_topic(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> None:
-    """Raise ConfigError unless `topic` exists with at least `partitions` partitions."""
-    found = 0
-    if topic in await consumer.topics():
-        found = len(consumer.partitions_for_topic(topic) or ())
+async def check_topic(settings: KafkaSettings, partitions: int) -> None:
+    """Raise ConfigError unless the raw topic exists with at least `partitions` partitions."""
+    topic = settings.kafka_raw_topic
+    admin = AIOKafkaAdminClient(**connection_options(settings))
+    await start(admin, settings.kafka_bootstrap_servers)
+    try:
+        found = len((await admin.describe_topics([topic]))[0]["partitions"])
+    except KafkaError as error:
+        raise TransientError(f"Kafka does not describe {topic} ({type(error).__name__})") from error
+    finally:
+        await admin.close()
     if not found:
         raise ConfigError(f"KAFKA_RAW_TOPIC is wrong: there is no topic {topic}", hint="create it, or name another")
     if found < partitions:

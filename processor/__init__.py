@@ -1,0 +1,1 @@
+"""From Kafka to processed objects: attribution, privacy filtering, chunks committed exactly once."""

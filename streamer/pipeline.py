@@ -159,7 +159,7 @@ async def stream(
         consumer = AIOKafkaConsumer(enable_auto_commit=False, **options)
         await kafka.start(consumer, settings.kafka_bootstrap_servers)
         stack.push_async_callback(consumer.stop)
-        await kafka.check_topic(consumer, topic, partitions)
+        await kafka.check_topic(settings, partitions)
         found = await tails.find_tails(consumer, topic, partitions)
         left_behind = []
         if start is resume.Start.SNAPSHOT:

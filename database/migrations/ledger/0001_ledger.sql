@@ -90,9 +90,9 @@ CREATE TABLE pipeline.chunks (
     first_position pipeline.position NOT NULL,
     last_position  pipeline.position NOT NULL,
     committed_at   timestamptz       NOT NULL DEFAULT now(),
-    UNIQUE (topic, partition, first_offset),
-    CHECK (first_offset < next_offset)
+    CHECK (first_offset <= next_offset)  -- equal when all of it was refilled from raw files
 );
+CREATE INDEX chunks_by_partition ON pipeline.chunks (topic, partition, first_offset);  -- replay, support
 
 CREATE TABLE pipeline.chunk_counts (
     chunk_id         uuid        NOT NULL REFERENCES pipeline.chunks,

@@ -1,0 +1,151 @@
+"""What the processor reads and writes: where each partition stands, and chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from psycopg import AsyncConnection
+from psycopg.rows import class_row
+
+from database.ledger.stream import RawObjectRef
+from pipeline.errors import FencedError
+from pipeline.position import ZERO, Position
+
+CountKey = tuple[datetime, str, str, str]
+"""(hour of commit_time, source_client_id, client_id, disposition)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerPosition:
+    """Where a partition stands: the offset to read next, and the last event that was taken (-1 and ZERO: none)."""
+
+    next_offset: int
+    last_sequence: int
+    last_position: Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessedObject:
+    """A processed object in S3 that its chunk brings into existence."""
+
+    kind: str
+    client_id: str
+    hour: datetime
+    bucket: str
+    key: str
+    events: int
+    bytes: int
+    sha256: str
+    privacy_level: str
+    policy_version: str
+    min_commit_time: datetime
+    max_commit_time: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkCommit:
+    """Everything that one chunk changes."""
+
+    id: UUID
+    topic: str
+    partition: int
+    generation: int
+    before: ConsumerPosition
+    after: ConsumerPosition
+    first_position: Position
+    counts: Mapping[CountKey, int]
+    objects: Sequence[ProcessedObject]
+
+
+async def consumer_position(connection: AsyncConnection, topic: str, partition: int, begin: int) -> ConsumerPosition:
+    """Where `partition` stands; a partition that nobody has read yet stands at offset `begin`."""
+    await connection.execute(
+        "INSERT INTO pipeline.consumer_positions (topic, partition, next_offset, last_sequence, last_position)"
+        " VALUES (%s, %s, %s, -1, %s) ON CONFLICT (topic, partition) DO NOTHING",
+        (topic, partition, begin, str(ZERO)),
+    )
+    cursor = await connection.execute(
+        "SELECT next_offset, last_sequence, last_position FROM pipeline.consumer_positions"
+        " WHERE topic = %s AND partition = %s",
+        (topic, partition),
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return ConsumerPosition(next_offset=row[0], last_sequence=row[1], last_position=Position.parse(row[2]))
+
+
+async def commit_chunk(connection: AsyncConnection, chunk: ChunkCommit) -> None:
+    """Let a chunk, its counts and its objects exist, and move its partition on.
+
+    One transaction with a compare-and-set on where the partition stood. Raises FencedError when another owner was
+    faster: nothing is written then, and the objects in S3 do not exist for anyone.
+    """
+    async with connection.transaction():
+        cursor = await connection.execute(
+            "UPDATE pipeline.consumer_positions SET next_offset = %s, last_sequence = %s, last_position = %s,"
+            " updated_at = now()"
+            " WHERE topic = %s AND partition = %s AND next_offset = %s AND last_sequence = %s",
+            (
+                chunk.after.next_offset,
+                chunk.after.last_sequence,
+                str(chunk.after.last_position),
+                chunk.topic,
+                chunk.partition,
+                chunk.before.next_offset,
+                chunk.before.last_sequence,
+            ),
+        )
+        if cursor.rowcount != 1:
+            raise FencedError(f"{chunk.topic}-{chunk.partition}: another owner was faster")
+        await connection.execute(
+            "INSERT INTO pipeline.chunks (id, topic, partition, generation, first_offset, next_offset,"
+            " first_position, last_position) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+            (
+                chunk.id,
+                chunk.topic,
+                chunk.partition,
+                chunk.generation,
+                min(chunk.before.next_offset, chunk.after.next_offset),
+                chunk.after.next_offset,
+                str(chunk.first_position),
+                str(max(chunk.first_position, chunk.after.last_position)),
+            ),
+        )
+        async with connection.cursor() as many:
+            await many.executemany(
+                "INSERT INTO pipeline.chunk_counts (chunk_id, hour, source_client_id, client_id, disposition, events)"
+                " VALUES (%s, %s, %s, %s, %s, %s)",
+                [(chunk.id, *key, events) for key, events in chunk.counts.items()],
+            )
+            await many.executemany(
+                "INSERT INTO pipeline.processed_objects (chunk_id, kind, client_id, hour, bucket, key, events, bytes,"
+                " sha256, privacy_level, policy_version, min_commit_time, max_commit_time)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                [
+                    (chunk.id, item.kind, item.client_id, item.hour, item.bucket, item.key, item.events, item.bytes,
+                     item.sha256, item.privacy_level, item.policy_version, item.min_commit_time, item.max_commit_time)
+                    for item in chunk.objects
+                ],
+            )  # fmt: skip
+
+
+async def recorded_until(connection: AsyncConnection) -> Position | None:
+    """The last position that any raw object holds."""
+    cursor = await connection.execute("SELECT max(last_position) FROM pipeline.raw_objects")
+    row = await cursor.fetchone()
+    assert row is not None
+    return Position.parse(row[0]) if row[0] else None
+
+
+async def raw_objects_between(connection: AsyncConnection, after: Position, before: Position) -> list[RawObjectRef]:
+    """Raw objects that hold any position in the open interval (after, before), in order."""
+    async with connection.cursor(row_factory=class_row(RawObjectRef)) as cursor:
+        await cursor.execute(
+            "SELECT id, bucket, key, first_position, last_position, events, sha256 FROM pipeline.raw_objects"
+            " WHERE last_position > %s AND first_position < %s ORDER BY first_position",
+            (str(after), str(before)),
+        )
+        return await cursor.fetchall()

@@ -1,0 +1,148 @@
+"""One partition in the hands of this processor: records in, a chunk that is written when its time comes."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+from aiokafka import ConsumerRecord
+
+from database.ledger import Pool
+from database.ledger.chunks import ConsumerPosition
+from pipeline import metrics
+from pipeline.errors import PoisonError
+from pipeline.kafka import read_headers
+from pipeline.keys import source_client_id
+from pipeline.position import Position
+from pipeline.record import text_column
+from pipeline.s3 import ObjectStore
+from processor.chunk import Chunk
+from processor.outcome import Outcome, Policies, dead_letter, decide
+from processor.refill import refill
+from processor.sequence import Verdict, judge
+from processor.writer import Writer
+
+
+class Partition:
+    """From assignment to revocation; then it is dropped with what it gathered, and the new owner reads it again."""
+
+    def __init__(
+        self,
+        *,
+        number: int,
+        partitions: int,
+        generation: int,
+        stand: ConsumerPosition,
+        first_offset: int,
+        policies: Policies,
+        writer: Writer,
+        pool: Pool,
+        raw_bucket: ObjectStore,
+        clock: Callable[[], float],
+        turned: Callable[[], None],
+    ) -> None:
+        self.number = number
+        self._partitions = partitions
+        self._generation = generation
+        self._policies = policies
+        self._writer = writer
+        self._pool = pool
+        self._raw_bucket = raw_bucket
+        self._clock = clock
+        self._turned = turned
+        self._stand = stand
+        self._expected_offset = first_offset
+        self._chunk: Chunk | None = None
+
+    @property
+    def stand(self) -> ConsumerPosition:
+        """Where it stands, with what is gathered and not written yet."""
+        return self._stand if self._chunk is None else self._chunk.after
+
+    @property
+    def next_offset(self) -> int:
+        """The offset up to which everything is written."""
+        return self._stand.next_offset
+
+    @property
+    def gathered_bytes(self) -> int:
+        """What the open chunk holds."""
+        return 0 if self._chunk is None else self._chunk.bytes
+
+    def age_seconds(self, now: float) -> float:
+        """How long the oldest record has been waiting."""
+        return 0.0 if self._chunk is None else now - self._chunk.opened_at
+
+    async def take(self, record: ConsumerRecord) -> None:
+        """Take one record; may write the chunk, when that is full or the record doesn't fit into it.
+
+        A record at another offset than the next was fetched before a seek: it is passed over and comes again.
+        """
+        if record.offset != self._expected_offset:
+            return
+        self._expected_offset += 1
+        position, sequence, commit_time = read_headers(record)
+        verdict = judge(self.stand, sequence, position)
+        if verdict is Verdict.REPEAT:
+            self._open().add_repeat(_source_client_id(record.value), position, commit_time)
+            metrics.CONSUMED_EVENTS.labels("repeat").inc()
+        else:
+            if verdict is Verdict.HOLE:
+                await self._refill(sequence, position)
+            await self._add(record.value, position, sequence, commit_time)
+        self._open().passed(record.offset)
+        if self._open().is_full:
+            await self.write()
+
+    async def _refill(self, sequence: int, position: Position) -> None:
+        stand = self.stand
+        missing = refill(
+            self._pool,
+            self._raw_bucket,
+            partition=self.number,
+            partitions=self._partitions,
+            stand=stand,
+            sequence=sequence,
+            position=position,
+            turned=self._turned,
+        )
+        refilled = stand.last_sequence
+        async for at, commit_time, line in missing:
+            refilled += 1
+            await self._add(line, at, refilled, commit_time)
+            if self._open().is_full:
+                await self.write()
+
+    async def _add(self, line: bytes, position: Position, sequence: int, commit_time: int) -> None:
+        try:
+            client_id = text_column(line, "client_id")
+            outcome = decide(line, client_id, position, self._policies)
+            source = source_client_id(client_id)
+        except PoisonError as error:
+            outcome = Outcome("dead_letter", "dead_letter", "", dead_letter(line, position, str(error)))
+            source = "!"
+        if self._chunk is not None and not self._chunk.fits(outcome, commit_time):
+            await self.write()
+        self._open().add(outcome, source, position, sequence, commit_time)
+        metrics.CONSUMED_EVENTS.labels(outcome.disposition).inc()
+        for rule, count in outcome.redactions.items():
+            metrics.REDACTIONS.labels(rule).inc(count)
+
+    def _open(self) -> Chunk:
+        if self._chunk is None:
+            self._chunk = Chunk(uuid.uuid4(), self._stand, self._clock())
+        return self._chunk
+
+    async def write(self) -> None:
+        """Write the open chunk, if there is one. Raises FencedError when another owner was faster."""
+        if self._chunk is not None:
+            chunk, self._chunk = self._chunk, None
+            await self._writer.write(chunk, self.number, self._generation)
+            self._stand = chunk.after
+
+
+def _source_client_id(line: bytes) -> str:
+    try:
+        return source_client_id(text_column(line, "client_id"))
+    except PoisonError:
+        return "!"

@@ -1,0 +1,262 @@
+"""The processor, from Kafka to processed objects: consume, attribute, filter, gather, write, commit."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+
+from database import preflight
+from database.ledger import Pool, chunks, open_pool
+from database.ledger import stream as ledger
+from pipeline import kafka, logs, metrics
+from pipeline.directory import ClientDirectory
+from pipeline.errors import FencedError, TransientError
+from pipeline.health import Health, admin_only, serving
+from pipeline.s3 import open_bucket
+from pipeline.secrets import SecretBox
+from pipeline.stores import open_store
+from processor.partition import Partition
+from processor.policies import PolicyCache
+from processor.settings import ProcessorSettings
+from processor.writer import Writer
+
+log = logs.get(__name__)
+
+PORT = 8082
+POLL_MS = 200
+POLL_RECORDS = 500
+"""Small enough that heartbeats and probes get their turn between two polls."""
+
+GATHERED_BYTES = 256 << 20
+"""All open chunks together; above it the largest is written before its time."""
+
+STORE_GRACE_SECONDS = 120.0
+"""How long old client settings are trusted while the store is down; then nothing is processed: fail closed."""
+
+
+async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
+    """Run until `stop` is set, then write what is gathered and leave the group."""
+    async with AsyncExitStack() as stack:
+        secrets = SecretBox([key.get_secret_value() for key in settings.credentials_keys])
+        await preflight.require(None, settings.ledger_dsn)
+        pool = await stack.enter_async_context(open_pool(settings.ledger_dsn))
+        processed = await stack.enter_async_context(open_bucket(settings.processed_bucket))
+        await preflight.require_bucket(processed, "PROCESSED_S3_BUCKET")
+        raw = await stack.enter_async_context(open_bucket(settings.raw_bucket))
+        store = await open_store(
+            kind=settings.client_store, project=settings.google_cloud_project, dsn=settings.ledger_dsn
+        )
+        stack.push_async_callback(store.close)
+        directory = ClientDirectory(store)
+        await directory.refresh()
+
+        topic = settings.kafka_raw_topic
+        consumer = AIOKafkaConsumer(
+            group_id=settings.kafka_group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            max_partition_fetch_bytes=1 << 20,
+            session_timeout_ms=15_000,
+            heartbeat_interval_ms=3_000,
+            **kafka.connection_options(settings),
+        )
+        await kafka.start(consumer, settings.kafka_bootstrap_servers)
+        stack.push_async_callback(consumer.stop)
+        async with pool.connection() as connection:
+            partitions = await ledger.layout_of(connection, topic, settings.kafka_partitions)
+        await kafka.check_topic(settings, partitions)
+
+        processor = Processor(
+            settings=settings,
+            consumer=consumer,
+            partitions=partitions,
+            directory=directory,
+            policies=PolicyCache(directory, secrets),
+            writer=Writer(processed, pool, topic),
+            pool=pool,
+            raw_bucket=raw,
+        )
+        app = processor.health.app(settings, "processor")
+
+        @app.get("/process/status")
+        async def process_status() -> dict[str, Any]:
+            return processor.status()
+
+        @app.post("/process/run", dependencies=[admin_only])
+        async def process_run() -> dict[str, Any]:
+            processor.flush_now.set()
+            return {"accepted": True}
+
+        await stack.enter_async_context(serving(app, settings, PORT))
+        async with asyncio.TaskGroup() as tasks:
+            fresh = tasks.create_task(directory.keep_fresh(stop))
+            await processor.run(stop)
+            fresh.cancel()
+
+
+class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
+    """The loop and the partitions that the group has given to this member."""
+
+    def __init__(
+        self,
+        *,
+        settings: ProcessorSettings,
+        consumer: AIOKafkaConsumer,
+        partitions: int,
+        directory: ClientDirectory,
+        policies: PolicyCache,
+        writer: Writer,
+        pool: Pool,
+        raw_bucket: Any,
+    ) -> None:
+        self._topic = settings.kafka_raw_topic
+        self._flush_seconds = settings.processed_flush_seconds
+        self._consumer = consumer
+        self._count = partitions
+        self._directory = directory
+        self._policies = policies
+        self._writer = writer
+        self._pool = pool
+        self._raw_bucket = raw_bucket
+        self._generation = 0
+        self._mine: dict[int, Partition] = {}
+        self._events = 0
+        self._failure: Exception | None = None
+        self.flush_now = asyncio.Event()
+        self.health = Health(status=self.status, ready=self._ready)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until `stop` is set; then write what is gathered."""
+        self._consumer.subscribe([self._topic], listener=self)
+        while not stop.is_set():
+            if self._failure is not None:
+                raise self._failure
+            try:
+                polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+            except KafkaError as error:
+                raise TransientError(f"Kafka does not give records ({type(error).__name__})") from error
+            self._check_directory()
+            for tp, records in polled.items():
+                partition = self._mine.get(tp.partition)
+                if partition is not None:
+                    await self._take(partition, records)
+            await self._write_due()
+            self.health.turned()
+        await self._write(list(self._mine.values()))
+
+    async def _take(self, partition: Partition, records: Iterable[Any]) -> None:
+        try:
+            for record in records:
+                await partition.take(record)
+                self._events += 1
+        except FencedError:
+            await self._reload(partition)
+
+    async def _write_due(self) -> None:
+        now = time.monotonic()
+        everything = self.flush_now.is_set()
+        self.flush_now.clear()
+        due = [p for p in self._mine.values() if everything or p.age_seconds(now) >= self._flush_seconds]
+        gathered = sum(p.gathered_bytes for p in self._mine.values())
+        if not due and gathered > GATHERED_BYTES:
+            due = [max(self._mine.values(), key=lambda p: p.gathered_bytes)]
+        await self._write(due)
+
+    async def _write(self, due: list[Partition]) -> None:
+        for partition in due:
+            try:
+                await partition.write()
+            except FencedError:
+                await self._reload(partition)
+        if due:
+            await self._report_offsets(due)
+
+    async def _report_offsets(self, written: list[Partition]) -> None:
+        """Tell the group, for those who watch its lag; the ledger decides, so a refusal means nothing."""
+        offsets = {
+            TopicPartition(self._topic, p.number): p.next_offset for p in written if self._mine.get(p.number) is p
+        }
+        with suppress(KafkaError):
+            if offsets:
+                await self._consumer.commit(offsets)
+
+    async def _reload(self, partition: Partition) -> None:
+        """Another owner was faster: what was gathered is void, the ledger says where to go on."""
+        metrics.CHUNKS_LOST.inc()
+        log.warning("processor.chunk.fenced", partition=partition.number)
+        if self._mine.get(partition.number) is partition:
+            await self._load(partition.number)
+
+    async def _load(self, number: int) -> None:
+        tp = TopicPartition(self._topic, number)
+        begin = (await self._consumer.beginning_offsets([tp]))[tp]
+        end = (await self._consumer.end_offsets([tp]))[tp]
+        async with self._pool.connection() as connection:
+            stand = await chunks.consumer_position(connection, self._topic, number, begin)
+        # Outside of what the broker holds, the sequence tells whether anything is missing.
+        first = min(max(stand.next_offset, begin), end)
+        self._mine[number] = Partition(
+            number=number,
+            partitions=self._count,
+            generation=self._generation,
+            stand=stand,
+            first_offset=first,
+            policies=self._policies,
+            writer=self._writer,
+            pool=self._pool,
+            raw_bucket=self._raw_bucket,
+            clock=time.monotonic,
+            turned=self.health.turned,
+        )
+        self._consumer.seek(tp, first)
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Forget what was gathered: the new owner reads it again."""
+        for tp in revoked:
+            self._mine.pop(tp.partition, None)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Begin each partition where the ledger says."""
+        self._generation += 1
+        try:
+            for tp in assigned:
+                await self._load(tp.partition)
+        except Exception as error:  # aiokafka would log it and go on: the loop must hear of it
+            self._failure = error
+            return
+        log.info("processor.partitions.assigned", partitions=sorted(self._mine))
+
+    def _check_directory(self) -> None:
+        age = self._directory.age_seconds(time.monotonic())
+        metrics.DIRECTORY_AGE_SECONDS.set(age)
+        if age > STORE_GRACE_SECONDS:
+            raise TransientError(
+                f"the client store has not answered for {age:.0f} seconds: nothing may leave on old settings",
+                hint="check CLIENT_STORE and its server",
+            )
+
+    async def _ready(self) -> str | None:
+        async with self._pool.connection(timeout=3) as connection:
+            await connection.execute("SELECT 1")
+        return None if self._generation else "no partitions were assigned yet"
+
+    def status(self) -> dict[str, Any]:
+        """What /status and /process/status show."""
+        return {
+            "events": self._events,
+            "directory_age_seconds": round(self._directory.age_seconds(time.monotonic()), 3),
+            "partitions": {
+                str(p.number): {
+                    "next_offset": p.stand.next_offset,
+                    "committed_offset": p.next_offset,
+                    "gathered_bytes": p.gathered_bytes,
+                }
+                for p in sorted(self._mine.values(), key=lambda p: p.number)
+            },
+        }

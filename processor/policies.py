@@ -1,0 +1,56 @@
+"""Compiled policies of the clients in the directory, made once for each change of a client."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from pipeline import logs
+from pipeline.clients import Client, UnreadableClient
+from pipeline.directory import ClientDirectory
+from pipeline.errors import PipelineError
+from pipeline.privacy import Policy, PolicyError, compile_policy
+from pipeline.secrets import SecretBox
+
+log = logs.get(__name__)
+
+
+class PolicyCache:
+    """The `processor.outcome.Policies` of a running processor."""
+
+    def __init__(self, directory: ClientDirectory, secrets: SecretBox) -> None:
+        self._directory = directory
+        self._secrets = secrets
+        self._made: dict[str, tuple[Client, Policy | None]] = {}
+
+    def client(self, client_id: str) -> Client | UnreadableClient | None:
+        """The client, inactive ones too."""
+        return self._directory.get(client_id)
+
+    def policy(self, client: Client) -> Policy | None:
+        """None when it can't be made; the reason is logged once for each change of the client."""
+        made = self._made.get(client.client_id)
+        if made is None or made[0] is not client:
+            made = self._made[client.client_id] = (client, self._make(client))
+        return made[1]
+
+    def _make(self, client: Client) -> Policy | None:
+        try:
+            return compile_policy(client, pseudonym_keys=pseudonym_keys(client, self._secrets))
+        except (PolicyError, PipelineError) as error:
+            log.error("processor.client.held", client_id=client.client_id, reason=str(error))
+            return None
+
+
+def pseudonym_keys(client: Client, secrets: SecretBox) -> dict[int, bytes]:
+    """The client's keys by version, decrypted: 32 bytes each, stored as base64 inside of the token.
+
+    Raises PipelineError when one can't be decrypted or decoded.
+    """
+    keys = {}
+    for key in client.pseudonym_keys:
+        try:
+            keys[key.version] = base64.b64decode(secrets.decrypt(key.secret), validate=True)
+        except binascii.Error:
+            raise PolicyError(f"pseudonym key {key.version} is not base64") from None
+    return keys

@@ -1,0 +1,27 @@
+"""Is this record the next one? Loss and repetition between streamer and processor are detected, not assumed away."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from database.ledger.chunks import ConsumerPosition
+from pipeline.position import Position
+
+
+class Verdict(Enum):
+    """What a record is to a partition that stands somewhere."""
+
+    NEXT = "next"
+    REPEAT = "repeat"
+    HOLE = "hole"
+
+
+def judge(stand: ConsumerPosition, sequence: int, position: Position) -> Verdict:
+    """NEXT takes the record, REPEAT drops it, HOLE means that records before it are missing.
+
+    A smaller sequence with a position that was never seen is no repeat: two writers numbered different events alike,
+    so what the sequence says can't be trusted and the raw files decide.
+    """
+    if position <= stand.last_position:
+        return Verdict.REPEAT
+    return Verdict.NEXT if sequence == stand.last_sequence + 1 else Verdict.HOLE
