@@ -29,3 +29,13 @@ CHUNK_SECONDS = Histogram("processor_chunk_commit_seconds", "From a chunk's clos
 REDACTIONS = Counter("processor_redactions", "Redactions, by rule", ["rule"])
 SEQUENCE_HOLES = Counter("processor_sequence_holes", "Holes in the sequence of a partition")
 DIRECTORY_AGE_SECONDS = Gauge("processor_client_directory_age_seconds", "Since the clients' settings were last read")
+
+# syncer
+SYNC_MESSAGES = Counter("syncer_messages", "Messages of the queue, by what became of them", ["outcome"])
+SYNC_RUNS = Counter("syncer_runs", "Attempts at delivery runs: finished, failed, retried, fenced", ["outcome"])
+SYNC_FILES = Counter("syncer_files", "Files that arrived in clients' buckets")
+SYNC_EVENTS = Counter("syncer_events", "Events in those files")
+SYNC_BYTES = Counter("syncer_bytes", "Compressed bytes of those files")
+SYNC_DROPPED = Counter("syncer_dropped_events", "Events that the policy at delivery took away, by reason", ["reason"])
+SYNC_RUN_SECONDS = Histogram("syncer_run_seconds", "From the claim of a run to its end", buckets=_SECONDS)
+SYNC_FAILING_CLIENTS = Gauge("syncer_failing_clients", "Clients whose last run failed: an alert when above 0")

@@ -79,6 +79,26 @@ class ObjectStore:
                     hint="objects are immutable: find out who wrote it",
                 ) from None
 
+    async def create(
+        self,
+        key: str,
+        body: bytes | IO[bytes],
+        *,
+        sha256: bytes,
+        metadata: Mapping[str, str],
+        content_type: str = "application/x-ndjson",
+    ) -> bool:
+        """Write `key` unless it exists, like `put_new`, but never look at what is there: PutObject suffices.
+
+        False when the key exists, be it by a first try of this very call. Raises NotSupportedError when the store has
+        no conditional writes.
+        """
+        try:
+            await self._put(key, body, sha256, {**metadata, "sha256": sha256.hex()}, content_type, IfNoneMatch="*")
+        except _AlreadyThereError:
+            return False
+        return True
+
     async def put(
         self,
         key: str,
@@ -148,6 +168,10 @@ class ObjectStore:
             raise TransientError(f"s3://{self.bucket} does not answer ({type(error).__name__})") from error
 
 
+class NotSupportedError(PermanentError):
+    """The store doesn't know this operation or one of its conditions."""
+
+
 class _AlreadyThereError(PermanentError):
     pass
 
@@ -162,6 +186,8 @@ def translate(error: ClientError, subject: str) -> PipelineError:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code in ("PreconditionFailed", "412"):
         return _AlreadyThereError(f"{subject} exists")
+    if code == "NotImplemented" or status == 501:
+        return NotSupportedError(f"{subject}: {code}")
     if code in TRANSIENT_CODES or status >= 500 or code == "ConditionalRequestConflict":
         return TransientError(f"{subject}: {code}")
     return PermanentError(f"{subject}: {code}")
