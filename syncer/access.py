@@ -1,0 +1,181 @@
+"""The way into a client's bucket: its own keys or role, its region and endpoint.
+
+An endpoint is an address that somebody typed into a form, and we send requests there: it must be https and public, or a
+client could make us speak to our own network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import math
+import socket
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import SecretStr
+
+from pipeline.clients import Client
+from pipeline.errors import PermanentError, TransientError
+from pipeline.s3 import BucketAccess, translate
+from pipeline.secrets import SecretBox
+from syncer.failures import ClientBucketError, client_bucket_error
+from syncer.settings import SyncerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_SESSION_SECONDS = 3600  # the longest that AWS grants when our own credentials are those of a role
+_RENEW_SECONDS = 600  # before the end: longer than the upload of one file
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    access_key: SecretStr
+    secret_key: SecretStr
+    token: SecretStr | None = None
+    ends_at: float = math.inf
+    """By the monotonic clock."""
+
+
+class ClientAccess:
+    """Makes the BucketAccess of a client. One per process: it keeps role sessions until shortly before they end."""
+
+    def __init__(self, settings: SyncerSettings, box: SecretBox) -> None:
+        self._settings = settings
+        self._box = box
+        self._sessions: dict[tuple[str, str], _Keys] = {}
+
+    async def of(self, client: Client) -> BucketAccess:
+        """How to write into the client's bucket.
+
+        Raises ClientBucketError when the settings can't work, TransientError when STS or the resolver doesn't answer.
+        """
+        endpoint = client.client_s3_endpoint_url or None
+        if endpoint is not None:
+            await self._check_endpoint(endpoint)
+        region = client.client_s3_region or self._settings.aws_region
+        keys = await self._assume(client) if client.client_s3_role_arn else self._stored(client)
+        return BucketAccess(
+            bucket=client.client_s3_bucket,
+            region=region,
+            endpoint_url=endpoint or self._settings.aws_endpoint_url,
+            access_key=keys.access_key,
+            secret_key=keys.secret_key,
+            session_token=keys.token,
+            kms_key=client.client_s3_kms_key or None,
+            bucket_owner=client.client_s3_bucket_owner or None,
+        )
+
+    def _stored(self, client: Client) -> _Keys:
+        try:
+            secret = self._box.decrypt(client.client_s3_secret_key)
+        except PermanentError as error:
+            raise ClientBucketError("SecretUnreadable", str(error.args[0]), hint=error.hint) from None
+        return _Keys(SecretStr(client.client_s3_access_key), SecretStr(secret))
+
+    async def _check_endpoint(self, url: str) -> None:
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port, parts = None, None, urlsplit("")
+        if not host or parts.scheme not in ("https", "http"):
+            raise ClientBucketError(
+                "EndpointInvalid", "the endpoint is not a URL", hint="expected https://host of an S3 service"
+            )
+        if self._settings.allow_private_endpoints:
+            return
+        if parts.scheme != "https":
+            raise ClientBucketError(
+                "EndpointNotHttps", "the endpoint must be https", hint="correct the endpoint in the client's settings"
+            )
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise TransientError("the endpoint's host name can't be resolved") from error
+        if not all(is_public(str(item[4][0])) for item in found):
+            raise ClientBucketError(
+                "EndpointNotPublic",
+                "the endpoint is an address inside a private network",
+                hint="correct the endpoint, or set ALLOW_PRIVATE_ENDPOINTS=true if that is meant",
+            )
+
+    async def _assume(self, client: Client) -> _Keys:
+        place = (client.client_s3_role_arn, client.client_s3_external_id)
+        session = self._sessions.get(place)
+        if session is None or time.monotonic() > session.ends_at - _RENEW_SECONDS:
+            session = self._sessions[place] = await self._new_session(client)
+        return session
+
+    async def _new_session(self, client: Client) -> _Keys:
+        arguments = {
+            "RoleArn": client.client_s3_role_arn,
+            "RoleSessionName": "event-pipeline-syncer",
+            "DurationSeconds": _SESSION_SECONDS,
+        }
+        if client.client_s3_external_id:
+            arguments["ExternalId"] = client.client_s3_external_id
+        started = time.monotonic()
+        async with sts_client(self._settings) as sts:
+            try:
+                answer = (await sts.assume_role(**arguments))["Credentials"]
+            except ClientError as error:
+                translated = translate(error, "sts:AssumeRole")
+                if isinstance(translated, TransientError):
+                    raise translated from error
+                raise _role_error(error) from error
+            except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                raise TransientError(f"STS does not answer ({type(error).__name__})") from error
+        return _Keys(
+            SecretStr(answer["AccessKeyId"]),
+            SecretStr(answer["SecretAccessKey"]),
+            SecretStr(answer["SessionToken"]),
+            started + _SESSION_SECONDS,
+        )
+
+
+def is_public(address: str) -> bool:
+    """Whether everybody can reach `address`: not private, loopback, link-local, multicast, reserved, nor one of those
+    in IPv6 disguise."""
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1])
+        if inner:
+            return is_public(str(inner))
+        if ip in ipaddress.ip_network("64:ff9b::/96"):  # NAT64 leads to the IPv4 address in its last 32 bits
+            return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+    return ip.is_global and not ip.is_multicast
+
+
+@asynccontextmanager
+async def sts_client(settings: SyncerSettings) -> AsyncIterator[Any]:
+    """STS with the pod's own credentials."""
+    config = AioConfig(connect_timeout=5, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 3})
+    async with get_session().create_client(
+        "sts", region_name=settings.aws_region, endpoint_url=settings.aws_endpoint_url, config=config
+    ) as client:
+        yield client
+
+
+def _role_error(error: ClientError) -> ClientBucketError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    if code == "AccessDenied":
+        return ClientBucketError(
+            "AssumeRoleDenied",
+            "the role can't be assumed [AccessDenied]",
+            hint="its trust policy must allow this pipeline's role with the external id shown in the client's settings",
+        )
+    refused = PermanentError("sts:AssumeRole")
+    refused.__cause__ = error
+    return client_bucket_error(refused, "assuming the role")

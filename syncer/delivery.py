@@ -1,0 +1,355 @@
+"""One client's delivery: finish what is unfinished, plan, then file by file, then the manifest.
+
+Nothing is PUT that the ledger doesn't know of, and nothing counts as delivered before its PUT was answered. Whoever
+takes over a run repeats at most one PUT, under the same key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from psycopg.errors import UniqueViolation
+
+from database.ledger import Pool, deliveries
+from database.ledger.completeness import frontier_of, last_complete_hour
+from database.ledger.deliveries import OpenFile, Run, RunBusyError
+from pipeline import logs, metrics
+from pipeline.clients import Client, ClientId, ClientStore
+from pipeline.errors import FencedError, PermanentError, TransientError
+from pipeline.failpoints import reach
+from pipeline.s3 import BucketAccess, ObjectStore, open_bucket
+from syncer import manifest, upload
+from syncer.access import ClientAccess
+from syncer.content import Built, build
+from syncer.due import why_not
+from syncer.failures import failure_of
+from syncer.ledger import connected
+from syncer.messages import ClientSync
+from syncer.plan import plan_files
+from syncer.policies import Policies
+from syncer.settings import SyncerSettings
+
+log = logs.get(__name__)
+
+MAX_OBJECTS = 50_000
+"""Of one run; what is left goes with the next one."""
+
+FRESH_SECONDS = 10.0
+"""Settings older than this, after a file took long to build, are read again before its PUT."""
+
+
+class NotNowError(PermanentError):
+    """The client's settings forbid a delivery at present; its unfinished run waits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hours:
+    """Limits of a back-fill, both included; None: no limit."""
+
+    first: datetime | None = None
+    last: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a delivery did: the keys of the runs that it finished."""
+
+    run_keys: tuple[str, ...]
+
+
+class Deliverer:
+    """Delivers to one client at a time per call; many calls may run at once."""
+
+    def __init__(
+        self,
+        settings: SyncerSettings,
+        *,
+        pool: Pool,
+        store: ClientStore,
+        processed: ObjectStore,
+        access: ClientAccess,
+        policies: Policies,
+    ) -> None:
+        self._settings = settings
+        self.pool = pool
+        self._store = store
+        self._processed = processed
+        self._access = access
+        self._policies = policies
+        self._builds = asyncio.Semaphore(settings.sync_builds)
+
+    async def deliver(self, order: ClientSync, hours: Hours | None = None) -> Outcome:
+        """Finish the client's open run, then do the ordered one. A repeated or late order does nothing.
+
+        Raises NotNowError, RunBusyError, FencedError (another process took over), and whatever made a run fail: it is
+        marked then.
+        """
+        client = await self._client(order.client_id)
+        done = []
+        owner = uuid4()
+        async with connected(self.pool) as connection:
+            run = await deliveries.claim(
+                connection, client.client_id, owner, lease_seconds=self._settings.sync_visibility_seconds
+            )
+        if run is not None:
+            log.info("syncer.run.resumed", client_id=run.client_id, run_key=run.run_key)
+            await self._complete(run)
+            done.append(run.run_key)
+        run = await self._plan(client, order, hours or Hours())
+        if run is not None:
+            reach("syncer.after_plan")
+            await self._complete(run)
+            done.append(run.run_key)
+        return Outcome(run_keys=tuple(done))
+
+    async def _client(self, client_id: str) -> Client:
+        client = await self._store.get(ClientId(client_id))
+        reason = why_not(client)
+        if reason is not None or not isinstance(client, Client):
+            raise NotNowError(f"nothing is delivered: {reason}")
+        return client
+
+    async def _plan(self, client: Client, order: ClientSync, hours: Hours) -> Run | None:
+        """The ordered run with its plan, committed; None when there is nothing to open."""
+        settings = self._settings
+        try:
+            async with connected(self.pool) as connection, connection.transaction():
+                run = await deliveries.begin(
+                    connection,
+                    client_id=client.client_id,
+                    run_key=order.run_key,
+                    frequency=order.reason,
+                    bucket=client.client_s3_bucket,
+                    prefix=client.client_s3_prefix,
+                    owner=uuid4(),
+                    lease_seconds=settings.sync_visibility_seconds,
+                )
+                if run is None:
+                    return None
+                previous = await deliveries.last_finished(connection, client.client_id)
+                frontier = await frontier_of(
+                    connection, client.client_id, slot=settings.replication_slot, topic=settings.kafka_raw_topic
+                )
+                objects = await deliveries.pending_objects(
+                    connection, client.client_id, limit=MAX_OBJECTS, first_hour=hours.first, last_hour=hours.last
+                )
+                complete = None if hours != Hours() or len(objects) == MAX_OBJECTS else last_complete_hour(frontier)
+                promised = [hour for hour in (complete, previous and previous.complete_through) if hour]
+                files = plan_files(
+                    objects, prefix=run.prefix, run_key=run.run_key, max_bytes=settings.delivery_max_bytes
+                )
+                await deliveries.add_files(connection, run, files, max(promised, default=None))
+        except UniqueViolation as error:
+            raise RunBusyError("another process planned the same objects") from error
+        log.info(
+            "syncer.run.planned",
+            client_id=run.client_id,
+            run_key=run.run_key,
+            files=len(files),
+            objects=len(objects),
+            events=sum(item.events for item in objects),
+        )
+        return run
+
+    async def _complete(self, run: Run) -> None:
+        """Deliver an owned run to its end, or mark or hand it back."""
+        started = time.monotonic()
+        try:
+            await self._under_lease(run, self._deliver(run))
+        except FencedError:
+            metrics.SYNC_RUNS.labels("fenced").inc()
+            log.warning("syncer.run.fenced", client_id=run.client_id, run_key=run.run_key)
+            raise
+        except asyncio.CancelledError:
+            await asyncio.shield(self._hand_back(run))
+            raise
+        except Exception as error:
+            await self._mark_failed(run, error)
+            raise
+        finally:
+            metrics.SYNC_RUN_SECONDS.observe(time.monotonic() - started)
+        metrics.SYNC_RUNS.labels("finished").inc()
+
+    async def _under_lease(self, run: Run, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work` while the lease is renewed; stop it as soon as another process owns the run."""
+        worker = asyncio.create_task(work)
+        keeper = asyncio.create_task(self._keep_lease(run))
+        try:
+            await asyncio.wait((worker, keeper), return_when=asyncio.FIRST_COMPLETED)
+            (worker if worker.done() else keeper).result()
+        finally:
+            for task in (worker, keeper):
+                task.cancel()
+            await asyncio.gather(worker, keeper, return_exceptions=True)
+
+    async def _keep_lease(self, run: Run) -> None:
+        while True:
+            await asyncio.sleep(self._settings.sync_visibility_seconds / 3)
+            with suppress(TransientError):  # the next try may still come in time; the ledger compares the owner anyway
+                await self._renew(run)
+
+    async def _renew(self, run: Run) -> None:
+        async with connected(self.pool) as connection:
+            await deliveries.renew(connection, run, self._settings.sync_visibility_seconds)
+
+    async def _deliver(self, run: Run) -> None:
+        async with AsyncExitStack() as stack:
+            buckets = _Buckets(stack)
+            while True:
+                read_at = time.monotonic()
+                client = await self._client(run.client_id)
+                if (client.client_s3_bucket, client.client_s3_prefix) != (run.bucket, run.prefix):
+                    async with connected(self.pool) as connection:
+                        run = await deliveries.retarget(
+                            connection, run, client.client_s3_bucket, client.client_s3_prefix
+                        )
+                bucket = await buckets.open(await self._access.of(client))
+                async with connected(self.pool) as connection:
+                    file = await deliveries.next_file(connection, run)
+                if file is None:
+                    break
+                await self._deliver_file(run, client, read_at, file, bucket)
+            await self._deliver_manifest(run, bucket)
+
+    async def _deliver_file(
+        self, run: Run, client: Client, read_at: float, file: OpenFile, bucket: ObjectStore
+    ) -> None:
+        """Build, announce, PUT, record. Returns without having done so when the settings changed meanwhile."""
+        async with connected(self.pool) as connection:
+            members = await deliveries.members_of(connection, file.id)
+        async with AsyncExitStack() as stack:
+            async with self._builds:
+                built = await stack.enter_async_context(build(members, self._processed, self._policies.of(client)))
+            if time.monotonic() - read_at > FRESH_SECONDS and await self._client(run.client_id) != client:
+                return
+            async with connected(self.pool) as connection:
+                announced = await deliveries.announce(connection, run, file.id, built.content)
+            reach("syncer.after_announce")
+            await upload.put_file(
+                bucket,
+                file.key,
+                built.payload(),
+                sha256=built.content.sha256,
+                metadata=_metadata(run, built),
+                announced=announced,
+            )
+            reach("syncer.after_put")
+            async with connected(self.pool) as connection:
+                await deliveries.delivered(connection, run, file.id, built.content.sha256, built.members)
+        _count(run, file, built)
+
+    async def _deliver_manifest(self, run: Run, bucket: ObjectStore) -> None:
+        reach("syncer.before_manifest")
+        text = run.manifest
+        if text is None:
+            async with connected(self.pool) as connection:
+                files = await deliveries.delivered_files(connection, run)
+                previous = await deliveries.last_finished(connection, run.client_id)
+                text = manifest.render(run, files, previous)
+                await deliveries.announce_manifest(connection, run, text, manifest.sha256_of(text))
+        reach("syncer.after_manifest_row")
+        await upload.put_manifest(bucket, run, text)
+        await self._processed.put_new(
+            manifest.copy_key(run.client_id, run.run_key),
+            text.encode(),
+            sha256=bytes.fromhex(manifest.sha256_of(text)),
+            metadata={"client-id": run.client_id, "run-key": run.run_key},
+            content_type="application/json",
+        )
+        reach("syncer.before_latest")
+        await self._renew(run)  # the last look before the one object that others overwrite too
+        await upload.put_latest(bucket, run.prefix, text)
+        reach("syncer.before_finish")
+        try:
+            async with connected(self.pool) as connection:
+                await deliveries.finish(connection, run)
+        except FencedError:
+            await self._repair_latest(run, bucket)
+            raise
+        log.info("syncer.run.finished", client_id=run.client_id, run_key=run.run_key)
+
+    async def _repair_latest(self, run: Run, bucket: ObjectStore) -> None:
+        """We were paused, lost the run, and then wrote latest.json: put the newest manifest back."""
+        written = -1
+        while True:
+            async with connected(self.pool) as connection:
+                last = await deliveries.last_finished(connection, run.client_id)
+            if last is None or last.id == written or (last.bucket, last.prefix) != (run.bucket, run.prefix):
+                return
+            await upload.put_latest(bucket, last.prefix, last.manifest)
+            written = last.id
+
+    async def _mark_failed(self, run: Run, error: Exception) -> None:
+        failure = failure_of(error)
+        metrics.SYNC_RUNS.labels("retried" if isinstance(error, TransientError) else "failed").inc()
+        report = log.warning if isinstance(error, TransientError | NotNowError) else log.error
+        report(
+            "syncer.run.failed",
+            client_id=run.client_id,
+            run_key=run.run_key,
+            error_class=failure.error_class,
+            error=failure.error,
+        )
+        with suppress(TransientError):  # then the lease runs out instead
+            async with connected(self.pool) as connection:
+                await deliveries.fail(connection, run, failure.error_class, failure.error)
+
+    async def _hand_back(self, run: Run) -> None:
+        with suppress(TransientError):
+            async with connected(self.pool) as connection:
+                await deliveries.release(connection, run)
+        log.info("syncer.run.handed_back", client_id=run.client_id, run_key=run.run_key)
+
+
+class _Buckets:
+    """The client's bucket, opened anew when its access changes."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._open: ObjectStore | None = None
+
+    async def open(self, access: BucketAccess) -> ObjectStore:
+        if self._open is None or self._open.access != access:
+            self._open = await self._stack.enter_async_context(open_bucket(access))
+        return self._open
+
+
+def _metadata(run: Run, built: Built) -> dict[str, str]:
+    content = built.content
+    metadata = {
+        "client-id": run.client_id,
+        "run-key": run.run_key,
+        "events": str(content.events),
+        "policy-version": content.policy_version,
+    }
+    if content.first_commit_time and content.last_commit_time:
+        metadata["first-commit-time"] = manifest.rfc3339(content.first_commit_time)
+        metadata["last-commit-time"] = manifest.rfc3339(content.last_commit_time)
+    return metadata
+
+
+def _count(run: Run, file: OpenFile, built: Built) -> None:
+    content = built.content
+    metrics.SYNC_FILES.inc()
+    metrics.SYNC_EVENTS.inc(content.events)
+    metrics.SYNC_BYTES.inc(content.bytes)
+    metrics.SYNC_DROPPED.labels("policy").inc(content.dropped - built.unfilterable)
+    if built.unfilterable:
+        metrics.SYNC_DROPPED.labels("unfilterable").inc(built.unfilterable)
+        log.error("syncer.events.unfilterable", client_id=run.client_id, file_id=file.id, events=built.unfilterable)
+    log.info(
+        "syncer.file.delivered",
+        client_id=run.client_id,
+        run_key=run.run_key,
+        file_id=file.id,
+        events=content.events,
+        bytes=content.bytes,
+        dropped=content.dropped,
+    )

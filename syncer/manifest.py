@@ -1,0 +1,70 @@
+"""The manifest of a run: what a reader of the client's bucket relies on. Deterministic, so that retries are equal."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from database.ledger.deliveries import DeliveredFile, FinishedRun, Run
+
+SCHEMA_VERSION = 1
+
+
+def manifest_key(prefix: str, run_key: str) -> str:
+    """The manifest's key in the client's bucket."""
+    return f"{prefix}manifests/{run_key}.json"
+
+
+def latest_key(prefix: str) -> str:
+    """Where the newest manifest is found without listing the bucket."""
+    return f"{prefix}manifests/latest.json"
+
+
+def copy_key(client_id: str, run_key: str) -> str:
+    """The copy in the processed bucket, from which a lost ledger can be rebuilt."""
+    return f"manifests/{client_id}/{run_key}.json"
+
+
+def render(run: Run, files: Sequence[DeliveredFile], previous: FinishedRun | None) -> str:
+    """The manifest's text. `previous` is the run before: its digest makes the chain."""
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "client_id": run.client_id,
+        "run_key": run.run_key,
+        "generated_at": rfc3339(run.started_at),
+        "complete_through": run.complete_through and rfc3339(run.complete_through),
+        "events": sum(file.events for file in files),
+        "files": [_file(file) for file in files],
+        "replaced": [],
+        "previous_manifest": previous
+        and {"key": manifest_key(previous.prefix, previous.run_key), "sha256": previous.manifest_sha256},
+    }
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n"
+
+
+def sha256_of(text: str) -> str:
+    """Digest of the manifest's bytes, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def rfc3339(time: datetime) -> str:
+    """UTC with `Z`; six digits of the second unless they are all zero."""
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _file(file: DeliveredFile) -> dict[str, Any]:
+    return {
+        "bucket": file.bucket,
+        "key": file.key,
+        "hour": rfc3339(file.hour),
+        "events": file.events,
+        "bytes": file.bytes,
+        "sha256": file.sha256,
+        "policy_version": file.policy_version,
+        "first_commit_time": file.first_commit_time and rfc3339(file.first_commit_time),
+        "last_commit_time": file.last_commit_time and rfc3339(file.last_commit_time),
+    }

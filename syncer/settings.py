@@ -1,0 +1,37 @@
+"""The syncer's environment."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from pipeline.settings import ClientStoreSettings, DatabaseSettings, Positive, PositiveSeconds, ProcessedS3Settings
+
+
+class SyncerSettings(DatabaseSettings, ProcessedS3Settings, ClientStoreSettings):
+    """Everything that `python -m syncer` reads."""
+
+    sync_queue_url: str
+    delivery_max_bytes: Positive = 268_435_456
+    """A file's compressed size: large enough for few files, small enough to be read by one worker of a query engine."""
+    allow_private_endpoints: bool = False
+    kafka_raw_topic: str = "events.raw"
+    """Whose consumer positions tell what is processed; the syncer never connects to Kafka."""
+
+    sync_concurrency: Annotated[int, Field(gt=0, le=256)] = 32
+    """Clients served at once. Most of them wait for a network, above all for a bucket that doesn't answer."""
+    sync_builds: Annotated[int, Field(gt=0, le=64)] = 4
+    """Files put together at once: what bounds memory and disk."""
+    sync_visibility_seconds: Annotated[float, Field(ge=3, le=43_200)] = 60
+    """Lease of a run, and invisibility of its message; both are renewed in thirds of it. After a crash others wait so
+    long."""
+    sync_drain_seconds: PositiveSeconds = 15
+    """After SIGTERM: what is not done by then is handed back. Below the 30 s that Kubernetes grants."""
+
+    @field_validator("sync_queue_url")
+    @classmethod
+    def _is_a_url(cls, value: str) -> str:
+        if not value.startswith(("https://", "http://")):
+            raise ValueError("not the URL of a queue; expected https://sqs.<region>.amazonaws.com/<account>/<name>")
+        return value
