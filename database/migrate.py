@@ -60,6 +60,12 @@ async def _run(connection: psycopg.AsyncConnection, part: Part) -> list[str]:
             sha256 = hashlib.sha256(text.encode()).hexdigest()
             if name not in done:
                 async with connection.transaction():
+                    if part == "source":
+                        # A table that exists is found as the services find it; a new one must not land in schema
+                        # pipeline, which is the first in the search path of a user called pipeline.
+                        await connection.execute(
+                            "SELECT set_config('search_path', 'public', true) WHERE to_regclass('events_log') IS NULL"
+                        )
                     await connection.execute(text.encode())
                     await connection.execute(
                         "INSERT INTO pipeline.migrations (name, sha256) VALUES (%s, %s)", (name, sha256)

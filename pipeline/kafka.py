@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import ConsumerRecord
@@ -13,6 +15,8 @@ from pipeline.errors import ConfigError, PermanentError, TransientError
 from pipeline.events import Event
 from pipeline.position import Position
 from pipeline.settings import KafkaSettings
+
+_STOP_SECONDS = 5
 
 Header = tuple[str, bytes]
 
@@ -48,6 +52,12 @@ async def start(client: Any, servers: str) -> None:
         ) from error
 
 
+async def stop(client: Any) -> None:
+    """Stop an aiokafka client, within seconds: a process that must end doesn't wait for a broker that is gone."""
+    with suppress(TimeoutError, KafkaError):
+        await asyncio.wait_for(client.stop(), _STOP_SECONDS)
+
+
 async def check_topic(settings: KafkaSettings, partitions: int) -> None:
     """Raise ConfigError unless the raw topic exists with at least `partitions` partitions."""
     topic = settings.kafka_raw_topic
@@ -68,13 +78,13 @@ async def check_topic(settings: KafkaSettings, partitions: int) -> None:
         )
 
 
-def headers(event: Event, sequence: int) -> tuple[Header, Header, Header]:
+def headers(event: Event, sequence: int) -> list[Header]:
     """The headers of an event's record: position (20 bytes), sequence (8) and commit_time (8), big-endian."""
-    return (
+    return [
         ("position", event.position.to_bytes()),
         ("sequence", sequence.to_bytes(8, "big")),
         ("commit_time", event.commit_time.to_bytes(8, "big")),
-    )
+    ]
 
 
 def read_headers(record: ConsumerRecord) -> tuple[Position, int, int]:

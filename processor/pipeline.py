@@ -67,7 +67,7 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
             **kafka.connection_options(settings),
         )
         await kafka.start(consumer, settings.kafka_bootstrap_servers)
-        stack.push_async_callback(consumer.stop)
+        stack.push_async_callback(kafka.stop, consumer)
         async with pool.connection() as connection:
             partitions = await ledger.layout_of(connection, topic, settings.kafka_partitions)
         await kafka.check_topic(settings, partitions)

@@ -158,7 +158,7 @@ async def stream(
         options = kafka.connection_options(settings)
         consumer = AIOKafkaConsumer(enable_auto_commit=False, **options)
         await kafka.start(consumer, settings.kafka_bootstrap_servers)
-        stack.push_async_callback(consumer.stop)
+        stack.push_async_callback(kafka.stop, consumer)
         await kafka.check_topic(settings, partitions)
         found = await tails.find_tails(consumer, topic, partitions)
         left_behind = []
@@ -167,7 +167,7 @@ async def stream(
 
         producer = AIOKafkaProducer(enable_idempotence=True, acks="all", max_batch_size=BATCH_BYTES, **options)
         await kafka.start(producer, settings.kafka_bootstrap_servers)
-        stack.push_async_callback(producer.stop)
+        stack.push_async_callback(kafka.stop, producer)
         publisher = Publisher(producer, topic, tails.starts(found, known, recorded_until))
         recorder = Recorder(
             slot=slot,
