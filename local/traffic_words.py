@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-SYLLABLES = (
-    "ba be bo da do dra el fen ga gor hal im ja ka kel la len lo lu ma mel mi mor na nel ni nor o pa pel qua ra rel ri ro "
-    "sa sel sha so ta tel to tor u va vel vi vo wen xa yo za zel zu"
-).split()
+_SYLLABLES = """
+    ba be bo da do dra el fen ga gor hal im ja ka kel la len lo lu ma mel mi mor na nel ni nor o pa pel qua ra rel ri ro
+    sa sel sha so ta tel to tor u va vel vi vo wen xa yo za zel zu
+"""
+SYLLABLES = tuple(_SYLLABLES.split())
 
 TYPES = {
     "pageview": 40,
@@ -40,9 +41,23 @@ PAGES = (
 )
 """Path and title."""
 
-PRODUCTS = ("blue kettle", "garden chair", "running shoe", "desk lamp", "wool blanket", "ceramic mug", "Zelt für 2", "鉄瓶")
+PRODUCTS = (
+    "blue kettle",
+    "garden chair",
+    "running shoe",
+    "desk lamp",
+    "wool blanket",
+    "ceramic mug",
+    "Zelt für 2",
+    "鉄瓶",
+)
 
-REFERRERS = ("", "https://www.search.example/", "https://social.example/feed?post=88121", "android-app://com.example.reader")
+REFERRERS = (
+    "",
+    "https://www.search.example/",
+    "https://social.example/feed?post=88121",
+    "android-app://com.example.reader",
+)
 
 CAMPAIGNS = ("spring-sale", "brand", "retargeting_q4", "newsletter 12")
 
@@ -52,12 +67,14 @@ TIME_ZONES = ("America/New_York", "Europe/Berlin", "Asia/Tokyo", "Africa/Cairo",
 
 SCREENS = ((1920, 1080), (1366, 768), (390, 844), (412, 915), (2560, 1440), (820, 1180))
 
+_WEBKIT = "AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6"
+_CHROME = "AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0"
+
 USER_AGENTS = (
-    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.7444.176 Safari/537.36",
-    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Safari/605.1.15",
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.6 Mobile/15E148"
-    " Safari/604.1",
-    "Mozilla/5.0 (Linux; Android 15; Pixel 9) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.7444.138 Mobile Safari/537.36",
+    f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {_CHROME} Safari/537.36",
+    f"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) {_WEBKIT} Safari/605.1.15",
+    f"Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) {_WEBKIT} Mobile/15E148 Safari/604.1",
+    f"Mozilla/5.0 (Linux; Android 15; Pixel 9) {_CHROME} Mobile Safari/537.36",
     "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
     "Mozilla/5.0 (compatible; ExampleBot/2.1; +https://bot.example/about)",
     "",
@@ -71,7 +88,7 @@ ODD_TEXTS = (
     "e\u0301 a\u0308 o\u0302\u0323",
     "bell \u0007 escape \u001b[31m unit \u001f del \u007f",
     "line\u2028separator\u2029paragraph",
-    "tab\tnew\nline\r\nquote\" back\\slash /slash",
+    'tab\tnew\nline\r\nquote" back\\slash /slash',
     "",
     " ",
     "NaN",
@@ -110,9 +127,24 @@ MESSAGES = (
     "connected from {ip}; visitor left {email} in the chat",
 )
 
-STREETS = ("Maple Street", "Harbour Road", "Lindenstraße", "rue des Tilleuls", "Calle Mayor", "Station Lane", "2nd Avenue")
+STREETS = (
+    "Maple Street",
+    "Harbour Road",
+    "Lindenstraße",
+    "rue des Tilleuls",
+    "Calle Mayor",
+    "Station Lane",
+    "2nd Avenue",
+)
 
-TOWNS = ("Springfield, IL 62704", "10115 Berlin", "75011 Paris", "London SW1A 2AA", "28013 Madrid", "Portland, OR 97205")
+TOWNS = (
+    "Springfield, IL 62704",
+    "10115 Berlin",
+    "75011 Paris",
+    "London SW1A 2AA",
+    "28013 Madrid",
+    "Portland, OR 97205",
+)
 
 UNOWNED_HOSTS = ("unclaimed.example", "www.nobody-has-this.example", "localhost", "preview-7f3a.unclaimed.example")
 """Hosts and site ids that no client has: events from there belong to nobody."""
@@ -120,5 +152,19 @@ UNOWNED_HOSTS = ("unclaimed.example", "www.nobody-has-this.example", "localhost"
 MARKERS = ("unknown_domain", "unknown_x", "error_lookup", "unauthorized_site")
 """What the collector writes into client_id when it doesn't know the client."""
 
-STRANGE_CLIENTS = ("ghost-client", "../x", "..", "a/b", "", " ", "' OR 1=1 --", "x" * 300, "ünïcode", "a\nb", "*", "null", "%2e%2e")
+STRANGE_CLIENTS = (
+    "ghost-client",
+    "../x",
+    "..",
+    "a/b",
+    "",
+    " ",
+    "' OR 1=1 --",
+    "x" * 300,
+    "ünïcode",
+    "a\nb",
+    "*",
+    "null",
+    "%2e%2e",
+)
 """Well-formed but unknown, or hostile."""

@@ -15,9 +15,9 @@ import psycopg
 import pytest
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
-from psycopg.conninfo import make_conninfo
 from psycopg.types.json import Jsonb
 
+from local.stack import Stack
 from pipeline.clients import Client, ClientId, ClientStore, Domain, PrivacyLevel, PseudonymKey, UnreadableClient
 from pipeline.errors import ConfigError, PermanentError, TransientError
 from pipeline.stores import open_store
@@ -102,12 +102,12 @@ class FirestoreBench(Bench):
 
 
 @pytest.fixture(scope="session")
-async def store_database(stack: dict[str, str]) -> AsyncIterator[str]:
+async def store_database(stack: Stack) -> AsyncIterator[str]:
     """A database of this module's own, so that sample clients of the stack are not in the way."""
     name = f"contract_{uuid.uuid4().hex[:8]}"
-    async with await psycopg.AsyncConnection.connect(stack["DATABASE_URL"], autocommit=True) as admin:
-        await admin.execute(f"CREATE DATABASE {name}".encode())
-        dsn = make_conninfo(stack["DATABASE_URL"], dbname=name)
+    async with await psycopg.AsyncConnection.connect(stack.postgres.admin_dsn, autocommit=True) as admin:
+        await admin.execute(f"CREATE DATABASE {name} OWNER pipeline".encode())
+        dsn = stack.postgres.dsn_for(name)
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
             await connection.execute("CREATE SCHEMA pipeline")
             migration = resources.files("database") / "migrations" / "ledger" / "0003_clients.sql"
@@ -118,7 +118,7 @@ async def store_database(stack: dict[str, str]) -> AsyncIterator[str]:
 
 @pytest.fixture(params=["memory", "postgres", "firestore"])
 async def bench(
-    request: pytest.FixtureRequest, stack: dict[str, str], store_database: str, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, stack: Stack, store_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Bench]:
     if request.param == "memory":
         yield MemoryBench()
@@ -129,9 +129,9 @@ async def bench(
             yield PostgresBench(store, connection)
             await store.close()
     else:
-        if not stack.get("FIRESTORE_EMULATOR_HOST"):
+        if not stack.environment.get("FIRESTORE_EMULATOR_HOST"):
             pytest.skip("no Firestore emulator on this machine")
-        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", stack["FIRESTORE_EMULATOR_HOST"])
+        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", stack.environment["FIRESTORE_EMULATOR_HOST"])
         project = f"contract-{uuid.uuid4().hex[:8]}"  # the emulator keeps projects apart
         store = await open_store(kind="firestore", project=project, dsn="")
         client = firestore.AsyncClient(project=project)
@@ -335,8 +335,8 @@ async def test_cancelled_call_leaves_the_postgres_store_usable(store_database: s
         await store.close()
 
 
-async def test_missing_tables_say_what_to_run(stack: dict[str, str]) -> None:
-    dsn = make_conninfo(stack["DATABASE_URL"], dbname="template1")
+async def test_missing_tables_say_what_to_run(stack: Stack) -> None:
+    dsn = stack.postgres.dsn_for("template1")
     store = await open_store(kind="postgres", project="", dsn=dsn)
     try:
         with pytest.raises(ConfigError, match="migrate"):
