@@ -35,6 +35,9 @@ PORT = 8081
 READ_SECONDS = 0.1
 """How long a read waits for data; bounds how late a raw file closes."""
 
+LINGER_SECONDS = 0.005
+"""How long an event may wait for company in its Kafka batch: batches cost more than the events in them."""
+
 FEEDBACK_SECONDS = 3.0
 """The server's patience with us is 15 seconds, see streamer.replication."""
 
@@ -252,13 +255,12 @@ async def pump(held: Stream, status: Status, health: Health, stop: asyncio.Event
     """Move events until `stop` is set. Every wait in here is back-pressure on the slot, where WAL is safe."""
     connection, transactions = held.connection, held.transactions
     publisher, recorder = held.publisher, held.recorder
-    idle_confirm_at = 0.0
+    idle_confirm_at = flushed_at = 0.0
     while not stop.is_set():
-        burst = await connection.read(READ_SECONDS)
+        burst = await connection.read(LINGER_SECONDS if publisher.waiting else READ_SECONDS)
         event_batch = transactions.events(burst.payloads)
         if event_batch:
             await publisher.publish(event_batch)
-            await publisher.flush()
             recorder.add(event_batch, time.time())
             last = event_batch[-1]
             status.events += len(event_batch)
@@ -267,6 +269,9 @@ async def pump(held: Stream, status: Status, health: Health, stop: asyncio.Event
             metrics.STREAMED_EVENTS.inc(len(event_batch))
             failpoints.reach("streamer.after_publish")
         now = time.time()
+        if publisher.waiting and now >= flushed_at + LINGER_SECONDS:
+            await publisher.flush()
+            flushed_at = now
         if recorder.is_due(now):
             await recorder.close_file(transactions.complete_until or None)
         keepalive = burst.keepalive

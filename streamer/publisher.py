@@ -73,6 +73,11 @@ class Publisher:
                 await self._send(partition)  # full
             self._sequence[partition] = sequence
 
+    @property
+    def waiting(self) -> bool:
+        """Events wait for their batch to fill or for `flush`."""
+        return bool(self._open)
+
     async def flush(self) -> None:
         """Send what is waiting for its batch to fill."""
         for partition in list(self._open):
