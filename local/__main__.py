@@ -1,8 +1,9 @@
-"""`python -m local up`, `traffic` and `demo`: the pipeline on one machine, without Docker or a cloud account."""
+"""`python -m local up` and `traffic`: the pipeline's surroundings on one machine, without Docker or a cloud account."""
 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -10,20 +11,32 @@ from pipeline import logs
 
 
 def main(arguments: list[str]) -> int:
-    """The exit status."""
+    """The exit status. Each command imports its own modules, because those of the others take a second."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # until a command has handlers of its own: nothing runs yet
+        signal.signal(number, lambda _number, _frame: sys.exit(0))
     parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="run the embedded stack in the foreground")
     up.add_argument(
-        "--dir", type=Path, required=True, help="where it keeps its data; DIR/env is there when it is ready"
+        "--dir", type=Path, required=True, help="keeps the stack's data; DIR/env is there while it is ready"
     )
-    up.add_argument("--partitions", type=int, default=12, help="of the topic, when it is made")
+    up.add_argument("--partitions", type=int, default=12, help="of the topic, when it is made (default 12)")
+    traffic = commands.add_parser("traffic", help="insert realistic events into DATABASE_URL")
+    if arguments[:1] == ["traffic"]:
+        from local.traffic import add_arguments
+
+        add_arguments(traffic)
     options = parser.parse_args(arguments)
     logs.configure("local", "WARNING")
+    match options.command:
+        case "traffic":
+            from local.traffic import main as run_traffic
 
-    from local.up import up as run_up
+            return run_traffic(options)
+        case _:
+            from local.up import up as run_up
 
-    return run_up(options.dir, partitions=options.partitions)
+            return run_up(options.dir, partitions=options.partitions)
 
 
 if __name__ == "__main__":

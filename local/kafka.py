@@ -45,7 +45,10 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
 """
+# The last one: a killed broker can't register anew before its old session has timed out, by default after 9 s.
 _JVM = (
     "-Xms64m",
     "-Xmx768m",

@@ -80,8 +80,7 @@ async def ensure_access(aws: Aws, state: State) -> list[SampleAccess]:
         kms_key = await provision.ensure_key(aws, sample.bucket) if is_hipaa else ""
         user = f"client-{sample.client_id}"
         policy = provision.bucket_policy(sample.bucket, kms_key)
-        key = await provision.ensure_user(aws, user, state.key_of(user), policy=policy)
-        state.remember(user, key)
+        state.users[user] = key = await provision.ensure_user(aws, user, state.users.get(user), policy=policy)
         granted.append(SampleAccess(sample=sample, key=key, kms_key=kms_key))
     return granted
 

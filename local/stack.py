@@ -11,7 +11,7 @@ from pathlib import Path
 
 from database.migrate import migrate
 from local import ports, provision, samples
-from local.aws import REGION, AccessKey, Aws
+from local.aws import REGION, Aws
 from local.firestore import PROJECT, Firestore, find_jar
 from local.kafka import choose_broker, find_java
 from local.leftovers import FolderLock, Pids
@@ -88,7 +88,7 @@ class Stack:
             settings=self._postgres_settings,
         )
         self.kafka = choose_broker(folder / "kafka", chosen["kafka"], chosen["kafka_controller"], say=self._say)
-        self.aws = Aws(folder / "aws", chosen["aws"], root=AccessKey(*state.aws_root))
+        self.aws = Aws(folder / "aws", chosen["aws"], root=state.aws_root)
         jar = find_jar()
         has_firestore = jar is not None and find_java() is not None
         self.firestore = (
@@ -113,16 +113,16 @@ class Stack:
 
     async def _start_parts(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._timed(self.postgres, self._migrated))
             group.create_task(self._timed(self.kafka, self._with_topic))
-            group.create_task(self._timed(self.aws, self._provisioned))
-            if self.firestore:
-                group.create_task(self._timed(self.firestore))
-        self.environment = self._environment()
-        await self._fill_client_store()
+            async with asyncio.TaskGroup() as needed_by_clients:
+                needed_by_clients.create_task(self._timed(self.postgres, self._migrated))
+                needed_by_clients.create_task(self._timed(self.aws, self._provisioned))
+                if self.firestore:
+                    needed_by_clients.create_task(self._timed(self.firestore))
+            await self._fill_client_store()
         if self.firestore:
-            await self.firestore.save()
             self._saving = asyncio.create_task(self._save_clients(self.firestore))
+        self.environment = self._environment()
         self.state.save(self.folder)
         samples.write_accesses(self.folder / "clients.json", self.samples, endpoint_url=self.aws.endpoint_url)
         write_private(self.env_file, env_text(self.environment))
@@ -153,13 +153,12 @@ class Stack:
             ("queue", ("Syncer", "Admin"), None),
         ):
             arns = [outputs[f"{service}PolicyArn"] for service in services]
-            known = self.state.key_of(user)
-            key = await provision.ensure_user(self.aws, user, known, policy_arns=arns, policy=policy)
-            self.state.remember(user, key)
+            known = self.state.users.get(user)
+            self.state.users[user] = await provision.ensure_user(self.aws, user, known, policy_arns=arns, policy=policy)
 
     def _environment(self) -> dict[str, str]:
         state, outputs, parameters = self.state, self.deployed.outputs, self.deployed.parameters
-        raw, processed, queue = (AccessKey(*state.users[user]) for user in ("raw", "processed", "queue"))
+        raw, processed, queue = (state.users[user] for user in ("raw", "processed", "queue"))
         values = {
             "DATABASE_URL": self.postgres.dsn,
             "REPLICATION_SLOT": "events_pipeline",
@@ -201,13 +200,16 @@ class Stack:
         return values
 
     async def _fill_client_store(self) -> None:
-        with _variable("FIRESTORE_EMULATOR_HOST", self.environment.get("FIRESTORE_EMULATOR_HOST")):
-            store = await open_store(kind=self.environment["CLIENT_STORE"], project=PROJECT, dsn=self.postgres.dsn)
+        kind = "firestore" if self.firestore else "postgres"
+        with _variable("FIRESTORE_EMULATOR_HOST", self.firestore.host if self.firestore else None):
+            store = await open_store(kind=kind, project=PROJECT, dsn=self.postgres.dsn)
         try:
             box = SecretBox(self.state.credentials_keys.split(","))
             await samples.ensure_clients(store, box, self.samples, endpoint_url=self.aws.endpoint_url)
         finally:
             await store.close()
+        if self.firestore:
+            await self.firestore.save()
 
     async def _save_clients(self, firestore: Firestore) -> None:
         """The emulator keeps all in memory; this bounds what a crash can take."""

@@ -25,30 +25,26 @@ class State:
 
     ports: dict[str, int] = field(default_factory=dict)
     postgres_password: str = field(default_factory=new_password, repr=False)
-    aws_root: tuple[str, str] = field(default_factory=lambda: (_access_key_id(), secrets.token_urlsafe(30)), repr=False)
+    aws_root: AccessKey = field(default_factory=lambda: AccessKey(_access_key_id(), secrets.token_urlsafe(30)))
     credentials_keys: str = field(default_factory=lambda: Fernet.generate_key().decode(), repr=False)
     admin_api_key: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
-    users: dict[str, tuple[str, str]] = field(default_factory=dict, repr=False)
-    """Key id and secret by IAM user."""
+    users: dict[str, AccessKey] = field(default_factory=dict)
+    """By IAM user. The emulator may have forgotten them."""
 
     @classmethod
     def load(cls, folder: Path) -> State:
         """The folder's state, or a fresh one."""
         path = folder / "state.json"
-        return cls(**json.loads(path.read_text())) if path.exists() else cls()
+        if not path.exists():
+            return cls()
+        stored = json.loads(path.read_text())
+        stored["aws_root"] = AccessKey(**stored["aws_root"])
+        stored["users"] = {user: AccessKey(**key) for user, key in stored["users"].items()}
+        return cls(**stored)
 
     def save(self, folder: Path) -> None:
         """Replace what is on disk."""
         write_private(folder / "state.json", json.dumps(asdict(self), indent=2) + "\n")
-
-    def key_of(self, user: str) -> AccessKey | None:
-        """The key that the user had, which the emulator may have forgotten."""
-        pair = self.users.get(user)
-        return AccessKey(*pair) if pair else None
-
-    def remember(self, user: str, key: AccessKey) -> None:
-        """The user's key from now on."""
-        self.users[user] = (key.key_id, key.secret)
 
 
 def write_private(path: Path, text: str) -> None:
