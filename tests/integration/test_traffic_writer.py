@@ -32,7 +32,9 @@ def database(stack: Stack) -> Iterator[str]:
         with psycopg.connect(dsn, autocommit=True) as connection:
             migration = resources.files("database") / "migrations" / "source" / "0001_events_log.sql"
             connection.execute(migration.read_bytes())
-        yield dsn
+    yield dsn
+    # A test may have killed the server: a new connection.
+    with psycopg.connect(stack.postgres.admin_dsn, autocommit=True) as admin:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
@@ -128,20 +130,57 @@ async def test_cancelled_run_records_what_it_committed(
 async def test_killed_connections_lose_and_repeat_nothing(
     events: psycopg.AsyncConnection[Any], database: str, tmp_path: Path
 ) -> None:
-    path, stop = tmp_path / "record", asyncio.Event()
-    run = asyncio.create_task(run_traffic(database, rate=3000, seconds=600, record=path, clients=CLIENTS, stop=stop))
+    path, stop, moved = tmp_path / "record", asyncio.Event(), asyncio.Event()
+    run = asyncio.create_task(
+        run_traffic(
+            database,
+            rate=3000,
+            seconds=600,
+            record=path,
+            clients=CLIENTS,
+            stop=stop,
+            progress=lambda _count: moved.set(),
+        )
+    )
     killed = 0
     while killed < 40:
+        moved.clear()
+        await moved.wait()
         cursor = await events.execute(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
             " WHERE application_name = 'traffic' AND datname = current_database()"
         )
         answer = await cursor.fetchone()
         killed += answer[0] if answer else 0
-        await asyncio.sleep(0.02)
     stop.set()
     assert await run > 0
     assert recorded(path) == await inserted(events)
+
+
+async def test_killed_server_loses_nothing_that_was_recorded(
+    stack: Stack, events: psycopg.AsyncConnection[Any], database: str, tmp_path: Path
+) -> None:
+    path, stop, some, more = tmp_path / "record", asyncio.Event(), asyncio.Event(), asyncio.Event()
+    before = 0
+
+    def progress(count: int) -> None:
+        if count > 1000:
+            some.set()
+        if before and count > before + 500:
+            more.set()
+
+    run = asyncio.create_task(
+        run_traffic(database, rate=2000, seconds=600, record=path, clients=CLIENTS, stop=stop, progress=progress)
+    )
+    await some.wait()
+    await stack.postgres.kill()
+    before = len(recorded(path))
+    await stack.postgres.start()
+    await more.wait()
+    stop.set()
+    assert await run > before
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        assert recorded(path) == await inserted(connection)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
