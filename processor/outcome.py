@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal, Protocol
+from urllib.parse import urlsplit
 
 import orjson
 
 from pipeline.clients import CLIENT_ID, Client, UnreadableClient
+from pipeline.keys import time_of
 from pipeline.position import Position
 from pipeline.privacy import Policy, UnparsableRecord
+from pipeline.record import text_column
+
+COLLECTOR_MARKERS = ("unknown_", "error_", "unauthorized_")
+"""How the collector's ids begin when it did not know the client: the domain index decides, as for NULL."""
 
 Kind = Literal["client", "quarantine", "held", "dead_letter"]
 Disposition = Literal["out", "dropped_consent", "quarantine", "held", "dead_letter"]
@@ -36,17 +43,23 @@ class Policies(Protocol):
         """The client, inactive ones too."""
         ...
 
+    def owner_of(self, name: str, at: datetime) -> str | None:
+        """The id of the client to whom host or site id `name` belongs at time `at`."""
+        ...
+
     def policy(self, client: Client) -> Policy | None:
         """None when it can't be made: a key is missing or can't be decrypted."""
         ...
 
 
-def decide(line: bytes, client_id: str | None, position: Position, policies: Policies) -> Outcome:
-    """The fate of the record `line`, whose column client_id says `client_id`.
+def decide(line: bytes, client_id: str | None, position: Position, commit_time: int, policies: Policies) -> Outcome:
+    """The fate of the record `line`, whose column client_id says `client_id`; `commit_time` in microseconds since 1970.
 
     No guess: an id that names no active client goes to quarantine. Fail closed: a client without a usable policy has
-    its events held.
+    its events held. Raises PoisonError when the record has no columns to attribute it by.
     """
+    if client_id is None or client_id.startswith(COLLECTOR_MARKERS):
+        client_id = attribute(line, commit_time, policies)
     if client_id is None or not CLIENT_ID.fullmatch(client_id):
         return Outcome("quarantine", "quarantine", "", line)
     client = policies.client(client_id)
@@ -65,6 +78,26 @@ def decide(line: bytes, client_id: str | None, position: Position, policies: Pol
     return Outcome(
         "client", disposition, client_id, filtered.line, policy.level.value, policy.version, filtered.redactions
     )
+
+
+def attribute(line: bytes, commit_time: int, policies: Policies) -> str | None:
+    """Whose record this is by its site_id, else by its url's host, as the domain index says; None for nobody's."""
+    at = time_of(commit_time)
+    site_id = text_column(line, "site_id")
+    if site_id and (owner := policies.owner_of(site_id, at)):
+        return owner
+    url = text_column(line, "url")
+    host = _host(url) if url else None
+    if host is None:
+        return None
+    return policies.owner_of(host, at) or policies.owner_of(host.removeprefix("www."), at)
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
 
 
 def dead_letter(line: bytes, position: Position, reason: str) -> bytes:

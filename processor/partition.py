@@ -116,7 +116,7 @@ class Partition:
     async def _add(self, line: bytes, position: Position, sequence: int, commit_time: int) -> None:
         try:
             client_id = text_column(line, "client_id")
-            outcome = decide(line, client_id, position, self._policies)
+            outcome = decide(line, client_id, position, commit_time, self._policies)
             source = source_client_id(client_id)
         except PoisonError as error:
             outcome = Outcome("dead_letter", "dead_letter", "", dead_letter(line, position, str(error)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from datetime import datetime
 
 from pipeline import logs
 from pipeline.clients import Client, UnreadableClient
@@ -26,6 +27,10 @@ class PolicyCache:
     def client(self, client_id: str) -> Client | UnreadableClient | None:
         """The client, inactive ones too."""
         return self._directory.get(client_id)
+
+    def owner_of(self, name: str, at: datetime) -> str | None:
+        """The client to whom a host or site id belongs at a time."""
+        return self._directory.owner_of(name, at)
 
     def policy(self, client: Client) -> Policy | None:
         """None when it can't be made; the reason is logged once for each change of the client."""
