@@ -10,6 +10,7 @@ import signal
 import subprocess
 import uuid
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -197,6 +198,12 @@ def find_java() -> str | None:
     java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
     if java is None or not Path(java).is_file():
         return None
+    return java if _java_release(java) >= 17 else None
+
+
+@cache
+def _java_release(java: str) -> int:
+    """E.g. 17; 0 when it does not say."""
     text = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
     found = re.search(r'version "(\d+)', text)
-    return java if found and int(found[1]) >= 17 else None
+    return int(found[1]) if found else 0

@@ -45,7 +45,9 @@ class Part(ABC):
         return self._process
 
     async def start(self) -> None:
-        """Returns when it answers. Raises PartError when it does not."""
+        """Returns when it answers. Raises PartError when it does not, or runs already."""
+        if self._process is not None and self._process.exit_status is None:
+            raise PartError(f"{self.name} runs already")
         self.folder.mkdir(parents=True, exist_ok=True)
         await self.prepare()
         self._process = await Process.start(self.command())

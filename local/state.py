@@ -13,6 +13,7 @@ from cryptography.fernet import Fernet
 
 from local.aws import AccessKey
 from local.postgres import new_password
+from local.process import PartError
 
 
 def _access_key_id() -> str:
@@ -33,14 +34,17 @@ class State:
 
     @classmethod
     def load(cls, folder: Path) -> State:
-        """The folder's state, or a fresh one."""
+        """The folder's state, or a fresh one. Raises PartError when another version of this program wrote it."""
         path = folder / "state.json"
         if not path.exists():
             return cls()
-        stored = json.loads(path.read_text())
-        stored["aws_root"] = AccessKey(**stored["aws_root"])
-        stored["users"] = {user: AccessKey(**key) for user, key in stored["users"].items()}
-        return cls(**stored)
+        try:
+            stored = json.loads(path.read_text())
+            stored["aws_root"] = AccessKey(**stored["aws_root"])
+            stored["users"] = {user: AccessKey(**key) for user, key in stored["users"].items()}
+            return cls(**stored)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise PartError(f"{path} can't be read: remove {folder} to begin anew") from None
 
     def save(self, folder: Path) -> None:
         """Replace what is on disk."""
