@@ -1,0 +1,206 @@
+"""From a member's name to what it labels: `billingEmail`, `courriel_client` and `電話番号` are data of a person.
+
+A name is folded (case, accents, width) and split into words at separators, capitals and digits. A known name counts
+with known words before and behind it (`billing_email_2`), unless its last word turns it into something else
+(`email_template`, `phone_model`). Pure functions of the name: callers keep the answers.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import NamedTuple
+
+from processor.privacy import words
+
+
+class Name(NamedTuple):
+    """What a member's name labels. `group` decides which levels act on it, `kind` is printed in the redaction."""
+
+    group: str
+    kind: str
+
+
+_LETTERS = str.maketrans(
+    {"ß": "ss", "ø": "o", "Ø": "O", "æ": "ae", "Æ": "AE", "ł": "l", "Ł": "L", "ı": "i", "đ": "d", "ð": "d", "þ": "th"}
+)
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_A-Za-z]+")
+_LONGEST = 96
+
+
+def fold(name: str) -> str:
+    """`name` without accents, in plain width, case kept."""
+    if name.isascii():
+        return name
+    decomposed = unicodedata.normalize("NFKD", name.translate(_LETTERS))
+    return "".join(char for char in decomposed if not unicodedata.combining(char))
+
+
+def split(name: str) -> list[str]:
+    """The words of a name, folded, in lower case; digits are words of their own."""
+    return [word.lower() for word in _WORD.findall(fold(name[:_LONGEST]))]
+
+
+def _table(text: str) -> frozenset[str]:
+    return frozenset(fold(word).lower() for word in text.split())
+
+
+_GROUPS: tuple[tuple[str, str, str], ...] = (
+    # The first group that has a word owns it.
+    ("agent", "user_agent", words.AGENT),
+    ("click", "click_id", words.CLICK_ID),
+    ("session", "session_id", words.SESSION_ID),
+    ("visitor", "visitor_id", words.VISITOR_ID),
+    ("record", "medical_record", words.RECORD),
+    ("user", "user_id", words.USER_ID),
+    ("ip", "ip", words.IP),
+    ("pii", "email", words.EMAIL),
+    ("pii", "phone", words.PHONE),
+    ("pii", "name", words.NAME),
+    ("pii", "username", words.USERNAME),
+    ("zip", "postal_code", words.POSTAL_CODE),
+    ("pii", "address", words.ADDRESS),
+    ("pii", "birth_date", words.BIRTH),
+    ("pii", "national_id", words.NATIONAL_ID),
+    ("pii", "payment_card", words.CARD),
+    ("pii", "bank_account", words.BANK),
+    ("pii", "credential", words.CREDENTIAL),
+    ("pii", "mac", words.MAC),
+    ("pii", "coordinates", words.COORDINATES),
+    ("pii", "vehicle", words.VEHICLE),
+    ("pii", "biometric", words.SIGNATURE),
+    ("hipaa", "place", words.PLACE),
+    ("hipaa", "health_plan", words.HEALTH_PLAN),
+    ("hipaa", "licence", words.LICENCE),
+    ("hipaa", "device", words.DEVICE),
+    ("hipaa", "account", words.ACCOUNT),
+    ("hipaa", "photo", words.PHOTO),
+    ("hipaa", "employer", words.EMPLOYER),
+    ("date", "date", words.DATE),
+    ("age", "age", words.AGE),
+    ("free", "free_text", words.FREE_TEXT),
+    ("name", "name", words.AMBIGUOUS_NAME),
+)
+
+_KNOWN: dict[str, Name] = {}
+for _group, _kind, _text in _GROUPS:
+    for _word in _table(_text):
+        _KNOWN.setdefault(_word, Name("pii" if _group == "record" else _group, _kind))
+for _word in _table(words.RECORD):
+    _KNOWN[_word] = Name("hipaa", "medical_record")
+
+_PREFIXES = _table(words.PREFIXES) | _table(words.PEOPLE)
+_AROUND = _PREFIXES | _table(words.SUFFIXES)
+_NEUTRAL = _table(words.NEUTRAL_HEADS)
+_PEOPLE = _table(words.PEOPLE)
+_THINGS = _table(words.THINGS)
+_THING_SIGNS = _table(words.THING_SIGNS)
+_ALLOWED = _table(words.TEXT_ALLOWED)
+_NAME_NOUNS = _table(words.AMBIGUOUS_NAME)
+_OWNERS = _PEOPLE | frozenset(
+    "account acct lead my your owner admin agent author_person cardholder card parent guardian legal full real middle maiden".split()
+)
+_QUESTIONS = frozenset(
+    "is has have can allow allows show hide enable accepts accept wants want should use no with without require utm".split()
+)
+_FREE_ENDINGS = frozenset("message comment comments note notes feedback remarks".split())
+
+# These mean themselves only when nothing unknown stands before them: `table_cell`, `file_zip`, `hash_address`.
+_TIMID = frozenset(
+    "tel cell mobile mobil fax handy gsm movil portable address addr adres adresse adress via str rue gate gata calle rua cim vej"
+    " ip ips zip postal cep plz psc mac lat lng lon coord coords ga gid scid awc kx clid fbp fbc city ort stad stadt ville mesto obec oras comune"
+    " district metro region secret otp cookie cookies cc csc bic rib nir nie nif cif dni pps hetu vin targa serial udi license licence certificate"
+    " account accounts acct birth nick login handle initials mail mails meil name names nom nome nombre naam namn navn nimi nev nume ime"
+    " date dates datum data fecha dato age ages message messages msg note notes search query q question questions review reviews condition"
+    " conditions request treatment photo photos picture pictures avatar avatars foto fotos uid muid fnr afm oib egn cnp cpf emso"
+    " ua fingerprint skype telegram residence residency complement complemento jwt departement commune county town village locality suburb precinct"
+    " street gps signature signatures biometric biometrics termin cita employer workplace psswd pass ssn".split()
+) - {"ssn"}
+
+
+def classify(name: str) -> Name | None:
+    """What `name` labels; None when it labels nothing personal or nothing known."""
+    parts = split(name)
+    if not parts:
+        return None
+    full = "".join(parts)
+    found = _KNOWN.get(full)
+    if found:
+        return found
+    parts = [part for part in parts if not part.isdigit()]
+    if not parts:
+        return None
+    joined = "".join(parts)
+    found = _KNOWN.get(joined)
+    if found:
+        return found
+    if len(parts) == 1:
+        return _compound(joined)
+    if parts[0] in _QUESTIONS or parts[-1] in _NEUTRAL:
+        return None
+    return _phrase(parts) or _compound(joined)
+
+
+def neutral(name: str) -> bool:
+    """Whether `name` says that it describes something other than the person, even below `address` or `phone`."""
+    parts = [part for part in split(name) if not part.isdigit()]
+    return bool(parts) and (parts[-1] in _NEUTRAL or parts[0] in _QUESTIONS)
+
+
+def people(name: str) -> bool:
+    """Whether an object of this name describes a person."""
+    parts = split(name)
+    return "".join(parts) in _PEOPLE or (bool(parts) and parts[-1] in _PEOPLE)
+
+
+def things(name: str) -> bool:
+    """Whether an object of this name describes a thing, so that its `name` is no person's."""
+    parts = split(name)
+    return "".join(parts) in _THINGS or (bool(parts) and parts[-1] in _THINGS)
+
+
+def thing_sign(name: str) -> bool:
+    """Whether a member of this name stands beside names of things: a price, a SKU."""
+    return "".join(split(name)) in _THING_SIGNS
+
+
+def text_allowed(name: str) -> bool:
+    """Whether the hipaa level lets a text under this name through, detectors applied."""
+    parts = split(name)
+    return bool(parts) and ("".join(parts) in _ALLOWED or parts[0] == "utm")
+
+
+def _phrase(parts: list[str]) -> Name | None:
+    """The longest known name in consecutive words; what stands around it must be known or, for bold names, before it."""
+    count = len(parts)
+    if parts[-1] in _NAME_NOUNS:
+        return Name("pii", "name") if all(part in _OWNERS for part in parts[:-1]) else None
+    if parts[0] in _NAME_NOUNS and all(part in _PEOPLE for part in parts[1:]):
+        return Name("pii", "name")
+    for size in range(min(count, 6), 0, -1):
+        for start in range(count - size, -1, -1):
+            known = "".join(parts[start : start + size])
+            found = _KNOWN.get(known)
+            if not found or not all(part in _AROUND for part in parts[start + size :]):
+                continue
+            if (known not in _TIMID and start + size == count) or all(part in _PREFIXES for part in parts[:start]):
+                return found
+    return None
+
+
+def _compound(joined: str) -> Name | None:
+    """Names written without separators, `billingemail`, `telefoncliente`."""
+    for cut in range(4, len(joined) - 2):
+        head, tail = joined[:cut], joined[cut:]
+        found = _KNOWN.get(tail)
+        if (
+            found
+            and head in _PREFIXES
+            and tail not in _NAME_NOUNS
+            and (len(tail) > 3 or tail in ("tel", "dob", "ssn", "zip"))
+        ):
+            return found
+        found = _KNOWN.get(head)
+        if found and tail in _AROUND and len(tail) > 3 and head not in _NAME_NOUNS:
+            return found
+    return None

@@ -1,0 +1,218 @@
+"""The rules of a level: what happens to a member, by its name and by where it stands.
+
+A rule set is a dictionary from the raw name to its rule, None for names without one; it classifies a name when it
+meets it for the first time and forgets everything when too many were met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import lru_cache
+
+from pipeline.clients import PrivacyLevel
+from processor.privacy import consent, names, record
+from processor.privacy.values import Context
+
+
+class Act(IntEnum):
+    """What a rule does to the value of its member."""
+
+    INSPECT = 0
+    """Nothing but the detectors, in the rule's context."""
+    REDACT = 1
+    AGENT = 2
+    IDENTIFIER = 3
+    """Kept with consent for the rule's purpose, else removed."""
+    PSEUDONYM = 4
+    ADDRESS = 5
+    """The column ip_address."""
+    SKIP = 6
+    """Typed by PostgreSQL or by the collector: nothing to find."""
+    LABEL = 7
+    """Perhaps the name of a form field, whose content stands beside it."""
+    CONTENT = 8
+    """Perhaps the content of a form field, whose name stands beside it."""
+    NAME = 9
+    """The name of a person or of a thing, as its neighbours tell."""
+    ZIP = 10
+    DATE = 11
+    AGE = 12
+    PURPOSE = 13
+    """An answer in a consent object."""
+    SIGNAL = 14
+    """gpc or dnt."""
+
+
+PERSON = 1
+THING = 2
+
+
+@dataclass(slots=True, eq=False)
+class Rule:
+    """One rule. `sign` and `role` say what its presence, or an object under it, tells of names nearby."""
+
+    act: Act
+    context: Context
+    kind: str = ""
+    purpose: str = ""
+    sign: int = 0
+    role: int = 0
+    inner: RuleSet | None = None
+    marker: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.marker = f"[REDACTED:{self.kind}]"
+
+
+class RuleSet(dict[str, "Rule | None"]):
+    """Rules by raw member name (with `record`'s stand-ins for escapes)."""
+
+    def __init__(self, book: RuleBook, fixed: dict[str, Rule], size: int = 8192) -> None:
+        super().__init__(fixed)
+        self._book = book
+        self._fixed = fixed
+        self._size = size
+
+    def __missing__(self, raw: str) -> Rule | None:
+        rule = self._book.rule(record.unescape(raw))
+        if len(raw) <= 128:
+            if len(self) >= self._size:
+                self.clear()
+                self.update(self._fixed)
+            self[raw] = rule
+        return rule
+
+
+_LABELS = frozenset(
+    "field label key fieldname fieldid fieldlabel inputname inputid inputlabel question property attribute formfield elementname parameter"
+    " param placeholder prompt fieldkey variablename slug type inputtype fieldtype".split()
+)
+_CONTENTS = frozenset(
+    "value values val answer answers response responses content contents input inputvalue fieldvalue newvalue oldvalue currentvalue text"
+    " rawvalue displayvalue selected selectedvalue entered".split()
+)
+_PARTS_OF_NAME = frozenset("first last given family middle".split())
+_SKIPPED_COLUMNS = ("id", "event_id", "batch_id", "client_id", "timestamp", "created_at")
+_VERSIONS = frozenset("version versions release build firmware osversion appversion sdkversion libraryversion".split())
+_THING_NUMBERS = frozenset(
+    "order orders transaction transactions invoice receipt product item sku ean gtin upc isbn asin mpn tracking shipment parcel ticket"
+    " booking reservation payment refund coupon voucher campaign ad adset adgroup creative placement keyword event request trace span"
+    " correlation build commit revision hash checksum etag nonce uuid guid serialless position price total subtotal amount revenue tax"
+    " discount quantity cost timestamp time ts cart checkout basket list variant page post article job query cache form experiment"
+    " bestellung bestellnummer auftrag rechnung commande facture pedido factura ordine fattura fatura bestelling factuur zamowienie".split()
+)
+
+
+@lru_cache(maxsize=4096)
+def _thing_number(name: str) -> bool:
+    parts = [part for part in names.split(name) if not part.isdigit()]
+    return bool(parts) and (parts[0] in _THING_NUMBERS or parts[-1] in _THING_NUMBERS or parts == ["id"])
+
+
+class RuleBook:
+    """All rule sets of one level; `any` holds at any depth, the others extend it at one place."""
+
+    def __init__(self, level: PrivacyLevel) -> None:
+        self.hipaa = level is PrivacyLevel.HIPAA
+        self.name_kind: Callable[[str], str | None] = lambda _: None
+        self.plain = Context(free_text=self.hipaa)
+        self.text = Context()
+        self.versions = Context(versions=True)
+        self.numbers = Context(identifiers=False)
+        self.timestamps = Context(timestamps=True, free_text=self.hipaa)
+        self.any = RuleSet(self, {})
+        self.consent = RuleSet(
+            self,
+            {name: Rule(Act.PURPOSE, self.plain, purpose=purpose) for name, purpose in consent.PURPOSES.items()}
+            | self._signals(),
+        )
+        event: dict[str, Rule] = {
+            "consent": Rule(Act.PURPOSE, self.plain, purpose=consent.EVERYTHING, inner=self.consent),
+            "timestamp": Rule(Act.INSPECT, self.timestamps),
+            **self._signals(),
+        }
+        self.event = RuleSet(self, event)
+        event["events"] = self.event["events"] = Rule(Act.INSPECT, self.plain, inner=self.event, role=THING)
+        self.column = RuleSet(
+            self,
+            {name: Rule(Act.SKIP, self.plain) for name in _SKIPPED_COLUMNS}
+            | {
+                "ip_address": Rule(Act.ADDRESS, self.plain, kind="ip"),
+                "raw_event_data": Rule(Act.INSPECT, self.plain, inner=self.event),
+            },
+        )
+        self.empty = Rule(Act.INSPECT, self.plain)
+
+    def rule(self, name: str) -> Rule | None:
+        """The rule for a member called `name` at any depth; `purpose` is "key" when the name is itself personal."""
+        kind = self.name_kind(name)
+        if kind:
+            return Rule(Act.INSPECT, self.plain, kind=kind, purpose="key", sign=PERSON)
+        found = names.classify(name)
+        if found is None:
+            return self._unnamed(name)
+        group, kind = found
+        if group == "hipaa":
+            group = "pii" if self.hipaa else "none"
+        match group:
+            case "pii" | "ip":
+                return Rule(
+                    Act.REDACT, self.plain, kind=kind, sign=PERSON if group == "pii" else 0, role=self._role(name)
+                )
+            case "zip":
+                return Rule(Act.ZIP if self.hipaa else Act.REDACT, self.plain, kind=kind, sign=PERSON)
+            case "agent":
+                return Rule(Act.AGENT, self.plain, kind=kind)
+            case "click" | "user":
+                purpose = consent.MARKETING if group == "click" else consent.ANALYTICS
+                return Rule(Act.REDACT if self.hipaa else Act.IDENTIFIER, self.plain, kind=kind, purpose=purpose)
+            case "session" | "visitor":
+                act = Act.PSEUDONYM if self.hipaa else Act.IDENTIFIER
+                return Rule(act, self.plain, kind=kind, purpose=consent.ANALYTICS)
+            case "name":
+                return Rule(Act.NAME, self.plain, kind=kind)
+            case "date" if self.hipaa:
+                return Rule(Act.DATE, self.plain, kind=kind)
+            case "age" if self.hipaa:
+                return Rule(Act.AGE, self.plain, kind=kind)
+            case "free" if self.hipaa:
+                return Rule(Act.REDACT, self.plain, kind=kind)
+            case _:
+                return self._unnamed(name)
+
+    def spared(self, name: str) -> bool:
+        """Whether a member below `email`, `address` or the like says something else, such as its type or country."""
+        found = names.classify(name)
+        return (
+            names.neutral(name) or names.text_allowed(name) or (found is not None and found.group in ("hipaa", "age"))
+        )
+
+    def _unnamed(self, name: str) -> Rule | None:
+        folded = "".join(names.split(name))
+        if folded in _PARTS_OF_NAME:
+            return Rule(Act.NAME, self.plain, kind="name", purpose="part")
+        if folded in _LABELS:
+            return Rule(Act.LABEL, self.plain)
+        if folded in _CONTENTS:
+            return Rule(Act.CONTENT, self.plain)
+        sign = THING if names.thing_sign(name) else 0
+        context = self.plain
+        if folded in _VERSIONS or folded.endswith("version"):
+            context = self.versions
+        elif _thing_number(name):
+            context = self.numbers
+        elif self.hipaa and names.text_allowed(name):
+            context = self.text
+        role = self._role(name)
+        if sign or role or context is not self.plain:
+            return Rule(Act.INSPECT, context, sign=sign, role=role)
+        return None
+
+    @staticmethod
+    def _role(name: str) -> int:
+        return PERSON if names.people(name) else THING if names.things(name) else 0
+
+    def _signals(self) -> dict[str, Rule]:
+        return {name: Rule(Act.SIGNAL, self.plain, purpose=signal) for name, signal in consent.SIGNALS.items()}

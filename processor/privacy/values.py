@@ -1,0 +1,273 @@
+"""The value of a string: the detectors in their order, and the places inside a string where a value hides again.
+
+A string may be an address with a query, percent-encoded, JSON of its own, or all of them inside each other. What no
+hint of a detector touches is clean after one regular expression, and remembered while it is short.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from urllib.parse import quote, unquote
+
+from processor.privacy import agents, contacts, health, numbers, record
+from processor.privacy.consent import Decision
+from processor.privacy.errors import UnparsableRecord
+
+_REMEMBERED = 16_384
+_SHORT = 160
+_OVERSIZE = 100_000
+_LONG_TEXT = 2_000
+_DEEPEST = 6
+
+_HINT = re.compile(
+    "[@＠%={\\[°]|(?:[0-9][ \u00a0\u2009\u202f.,\u2010-\u2013/()-]{0,3}){4}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:|Mozilla/|[0-9]{2}[A-Za-z][0-9]{2}"
+)
+_DIGITS = re.compile("(?:[0-9][ \u00a0\u2009\u202f.\u2010-\u2013/()-]{0,3}){7}")
+_LETTERED = re.compile("[0-9]{2}[ .-]?[A-Za-z]|[A-Za-z][ -]?[0-9]{2}")
+_DOTS = re.compile("[0-9]\\.[0-9]{1,15}[^0-9A-Za-z]")
+_COLONS = re.compile("[0-9A-Fa-f]{0,4}[:-][0-9A-Fa-f]{0,4}[:-][0-9A-Fa-f]|[0-9A-Fa-f]{4}\\.[0-9A-Fa-f]{4}\\.")
+_MARKER = re.compile(r"\[REDACTED:([a-z_]{1,24})(?::[0-9]{1,9})?\]")
+_PARAMETER = re.compile(r"(?<![^?&;#\s,{(])([\w.%+\[\]$~-]{1,80})=([^&;#\s]*)")
+_ENCODED = re.compile(r"[^\s/?&=#;,\"'<>]*%[0-9A-Fa-f]{2}[^\s/?&=#;,\"'<>]*")
+_UUID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
+_TIMESTAMP = re.compile(
+    "[12][0-9]{3}-[01][0-9]-[0-3][0-9](?:[T ][0-2][0-9]:[0-5][0-9](?::[0-6][0-9](?:[.,][0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?|1[0-9]{9}(?:[0-9]{3})?"
+)
+_URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]{1,15}:)?//\S+|/\S*")
+_QUERY = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]{1,15}:)?//[^\s?#\"'<>]+|^/[^\s?#]*)[?#][^\s\"'<>]*")
+_AGENT = re.compile(r"Mozilla/[0-9.]+ \([^\"]*")
+_IMAGE = re.compile(r"data:(?:image|video|audio)/")
+_WORDS = re.compile(r"\S\s+\S+\s+\S")
+
+
+_CAPITALISED = re.compile(
+    r"(?:[^\W\d_a-z][^\W\d_]*(?:['’-][^\W\d_]+)*\.?|van|von|de|der|den|di|da|dos|del|la|le|el|al|bin|zu)"
+)
+_UNCASED = re.compile("[\u3041-\u30ff\u4e00-\u9fff\uac00-\ud7a3]+")
+_PAGE_WORDS = frozenset(
+    "sale summer winter spring autumn fall black friday cyber monday newsletter form button page banner shirt shoes shoe plan pro premium"
+    " basic offer deal campaign launch test menu video gift card free trial download guide ebook webinar sign up signup login log in out"
+    " contact us get started learn more add to cart buy now shop checkout home about product blue red green white black default standard"
+    " new old header footer hero section main primary secondary click view page scroll event website site app web mobile email search the"
+    " for and of with your our my submit request demo quote book call order purchase subscribe subscription lead conversion".split()
+)
+
+
+@dataclass(slots=True, eq=False)
+class Context:
+    """What the member's name says about its text. `clean` remembers texts that no rule touches here."""
+
+    identifiers: bool = True
+    """Whether a bare number may be a phone or a national id; not under the name of an order or a product."""
+    versions: bool = False
+    timestamps: bool = False
+    """Whether the whole text may be the event's own time."""
+    free_text: bool = False
+    """Whether running text is replaced whole."""
+    clean: set[str] = field(default_factory=set)
+
+    def remember(self, body: str) -> None:
+        """Keep a clean text in mind."""
+        if len(body) <= _SHORT:
+            if len(self.clean) >= _REMEMBERED:
+                self.clean.clear()
+            self.clean.add(body)
+
+
+class Found(NamedTuple):
+    """What is left of a string, and why. `identifiers` says that some of it depends on consent."""
+
+    body: str
+    kinds: list[str]
+    identifiers: bool
+
+
+@dataclass(slots=True)
+class Findings:
+    """What one inspection found so far; `keep` is the decision on identifiers, None as long as there is none."""
+
+    keep: Decision | None = None
+    kinds: list[str] = field(default_factory=list)
+    identifiers: bool = False
+
+
+Nested = Callable[[str, Findings, int], str]
+"""Filters a JSON text inside a string. Raises UnparsableRecord."""
+Parameter = Callable[[str, str, Findings], str | None]
+"""The kind of what stands behind a name in a query, None when it may stay."""
+
+
+class Values:
+    """The detectors of one level. `nested` and `parameter` lead back to the rules for members."""
+
+    def __init__(self, *, hipaa: bool, nested: Nested, parameter: Parameter) -> None:
+        self._hipaa = hipaa
+        self._nested = nested
+        self._parameter = parameter
+
+    def inspect(self, body: str, context: Context, keep: Decision | None = None, depth: int = 0) -> Found | None:
+        """The new body of a string, in `record`'s form; None when nothing in it is or was redacted.
+
+        Identifiers go unless `keep` allows them.
+        """
+        text = record.unescape(body)
+        findings = Findings(keep)
+        new = self.text(text, context, findings, depth)
+        if not findings.kinds:
+            if keep is None:
+                context.remember(body)
+            return None
+        return Found(body if new == text else record.escape(new), findings.kinds, findings.identifiers)
+
+    def name_kind(self, name: str) -> str | None:
+        """The kind of what makes a member's name itself personal."""
+        if "[REDACTED:" not in name and not _HINT.search(name):
+            return None
+        match = _MARKER.fullmatch(name)
+        if match:
+            return match[1]
+        findings = Findings()
+        self._detect(name[:_LONG_TEXT], Context(), findings)
+        return findings.kinds[0] if findings.kinds else None
+
+    def text(self, text: str, context: Context, found: Findings, depth: int) -> str:
+        """`text` as it may leave; `found` gets the kind of every find, those of earlier runs too."""
+        if self._hipaa:
+            if context.timestamps and _TIMESTAMP.fullmatch(text):
+                return text
+            whole = self._whole(text, context)
+            if whole:
+                return self._mark(whole, found)
+            if "?" in text or "#" in text:
+                shorter = _QUERY.sub(r"\1", text)
+                if shorter != text:
+                    found.kinds.append("url")
+                    text = shorter
+        elif not _HINT.search(text):
+            return text
+        if len(text) > _OVERSIZE:
+            return self._mark("oversize", found) if _HINT.search(text) else text
+        if _UUID.fullmatch(text) or (not self._hipaa and _TIMESTAMP.fullmatch(text)):
+            return text
+        if "[REDACTED:" in text:
+            found.kinds.extend(_MARKER.findall(text))
+            if _MARKER.fullmatch(text):
+                return text
+        try:
+            return self._deep(text, context, found, depth)
+        except numbers.Excess:
+            return self._mark("unexamined", found)
+
+    def _deep(self, text: str, context: Context, found: Findings, depth: int) -> str:
+        if depth < _DEEPEST:
+            if text.lstrip()[:1] in ("{", "["):
+                try:
+                    return self._nested(text, found, depth + 1)
+                except UnparsableRecord:
+                    pass
+            if "=" in text:
+                text = _PARAMETER.sub(lambda match: self._one_parameter(match, context, found, depth), text)
+            if "%" in text:
+                text = _ENCODED.sub(lambda match: self._decoded(match[0], context, found, depth, plus=False), text)
+        return self._detect(text, context, found)
+
+    def _detect(self, text: str, context: Context, found: Findings) -> str:
+        if "Mozilla/" in text:
+            text = _AGENT.sub(lambda _: self._mark("user_agent", found), text)
+        if "@" in text or "＠" in text:
+            text = contacts.emails(text, found.kinds)
+        if _COLONS.search(text) or (_DOTS.search(text + " ")):
+            text = contacts.network(text, found.kinds, versions=context.versions)
+            text = contacts.coordinates(text, found.kinds)
+        elif "°" in text or "geo:" in text:
+            text = contacts.coordinates(text, found.kinds)
+        if _LETTERED.search(text):
+            text = contacts.ibans(text, found.kinds)
+            text = contacts.lettered_ids(text, found.kinds)
+        if _DIGITS.search(text):
+            finder = numbers.Finder(identifiers=context.identifiers)
+            text = finder.replace(text)
+            found.kinds.extend(finder.found)
+        if self._hipaa:
+            text = health.scan(text, found.kinds)
+        return text
+
+    def _whole(self, text: str, context: Context) -> str | None:
+        if _IMAGE.match(text):
+            return "image"
+        if (
+            context.free_text
+            and len(text) > 8
+            and text.lstrip()[:1] not in ("{", "[")
+            and _WORDS.search(text[:_LONG_TEXT])
+        ):
+            return "free_text"
+        if len(text) > _LONG_TEXT and text.lstrip()[:1] not in ("{", "[") and not _URL.match(text):
+            return "free_text"
+        return None
+
+    def _one_parameter(self, match: re.Match[str], context: Context, found: Findings, depth: int) -> str:
+        name, value = match[1], match[2]
+        if not value or _MARKER.fullmatch(value):
+            return match[0]
+        kind = self._parameter(_unquote(name), _unquote(value.replace("+", " ")), found)
+        if kind:
+            return f"{name}={self._mark(kind, found)}"
+        if "%" in value or "+" in value:
+            return f"{name}={self._decoded(value, context, found, depth, plus=True)}"
+        return match[0]
+
+    def _decoded(self, encoded: str, context: Context, found: Findings, depth: int, *, plus: bool) -> str:
+        """Percent-encoded text is read as often as it was encoded, and encoded again where something was found."""
+        text = encoded.replace("+", " ") if plus and not encoded.startswith("+") else encoded
+        text = _unquote(text)
+        inner = Findings(found.keep)
+        new = self.text(text, context, inner, depth + 1) if depth < _DEEPEST else self._detect(text, context, inner)
+        found.identifiers = found.identifiers or inner.identifiers
+        if not inner.kinds or new == text:
+            return encoded
+        found.kinds.extend(inner.kinds)
+        return quote(new, safe="[]:,@/ !*()'~$").replace(" ", "+" if plus else "%20")
+
+    @staticmethod
+    def _mark(kind: str, found: Findings) -> str:
+        found.kinds.append(kind)
+        return f"[REDACTED:{kind}]"
+
+
+def _unquote(text: str) -> str:
+    for _ in range(3):
+        if "%" not in text:
+            break
+        decoded = unquote(text, errors="replace")
+        if decoded == text:
+            break
+        text = decoded
+    return text
+
+
+def redacted(body: str) -> str | None:
+    """The kind in a string that is nothing but a marker."""
+    if body[:1] != "[":
+        return None
+    match = _MARKER.fullmatch(body)
+    return match[1] if match else None
+
+
+def looks_like_person(text: str) -> bool:
+    """Two to four words with capitals, or letters of a script without them, none of them a usual word of web pages."""
+    words = text.split()
+    if not 2 <= len(words) <= 4:
+        return 2 <= len(text) <= 6 and len(words) == 1 and _UNCASED.fullmatch(text) is not None
+    return all(_CAPITALISED.fullmatch(word) for word in words) and not any(
+        word.lower() in _PAGE_WORDS for word in words
+    )
+
+
+def reduced_agent(body: str) -> str:
+    """A user agent's body, as the JSON of its reduced form."""
+    agent = agents.reduce(record.unescape(body))
+    return f'{{"family":"{agent.family}","major":"{agent.major}","os":"{agent.os}","device":"{agent.device}"}}'
