@@ -9,11 +9,12 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 
 from database import preflight
 from database.ledger import Pool, chunks, open_pool
 from database.ledger import stream as ledger
+from database.ledger.chunks import ConsumerPosition
 from pipeline import kafka, logs, metrics
 from pipeline.directory import ClientDirectory
 from pipeline.errors import FencedError, TransientError
@@ -139,6 +140,8 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
                 raise self._failure
             try:
                 polled = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=POLL_RECORDS)
+            except NoOffsetForPartitionError:
+                continue  # the fetcher was faster than `on_partitions_assigned`, which will seek
             except KafkaError as error:
                 raise TransientError(f"Kafka does not give records ({type(error).__name__})") from error
             self._check_directory()
@@ -191,18 +194,22 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
         metrics.CHUNKS_LOST.inc()
         log.warning("processor.chunk.fenced", partition=partition.number)
         if self._mine.get(partition.number) is partition:
-            await self._load(partition.number)
+            await self._load([TopicPartition(self._topic, partition.number)])
 
-    async def _load(self, number: int) -> None:
-        tp = TopicPartition(self._topic, number)
-        begin = (await self._consumer.beginning_offsets([tp]))[tp]
-        end = (await self._consumer.end_offsets([tp]))[tp]
+    async def _load(self, assigned: list[TopicPartition]) -> None:
+        """Begin each partition where the ledger says."""
+        begins = await self._consumer.beginning_offsets(assigned)
+        ends = await self._consumer.end_offsets(assigned)
         async with self._pool.connection() as connection:
-            stand = await chunks.consumer_position(connection, self._topic, number, begin)
+            for tp in assigned:
+                stand = await chunks.consumer_position(connection, self._topic, tp.partition, begins[tp])
+                self._begin(tp, stand, begins[tp], ends[tp])
+
+    def _begin(self, tp: TopicPartition, stand: ConsumerPosition, begin: int, end: int) -> None:
         # Outside of what the broker holds, the sequence tells whether anything is missing.
         first = min(max(stand.next_offset, begin), end)
-        self._mine[number] = Partition(
-            number=number,
+        self._mine[tp.partition] = Partition(
+            number=tp.partition,
             partitions=self._count,
             generation=self._generation,
             stand=stand,
@@ -225,8 +232,7 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
         """Begin each partition where the ledger says."""
         self._generation += 1
         try:
-            for tp in assigned:
-                await self._load(tp.partition)
+            await self._load(list(assigned))
         except Exception as error:  # aiokafka would log it and go on: the loop must hear of it
             self._failure = error
             return
