@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from pydantic import SecretStr
 
 from pipeline.clients import Client
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _SESSION_SECONDS = 3600  # the longest that AWS grants when our own credentials are those of a role
 _RENEW_SECONDS = 600  # before the end: longer than the upload of one file
+
+_OWN = "give the pod a role with sts:AssumeRole, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,10 @@ class ClientAccess:
                 if isinstance(translated, TransientError):
                     raise translated from error
                 raise _role_error(error) from error
+            except NoCredentialsError as error:
+                raise PermanentError(
+                    "the syncer has no credentials of its own to assume roles with", hint=_OWN
+                ) from error
             except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise TransientError(f"STS does not answer ({type(error).__name__})") from error
         return _Keys(

@@ -145,7 +145,7 @@ class Deliverer:
                 files = plan_files(
                     objects, prefix=run.prefix, run_key=run.run_key, max_bytes=settings.delivery_max_bytes
                 )
-                await deliveries.add_files(connection, run, files, max(promised, default=None))
+                run = await deliveries.add_files(connection, run, files, max(promised, default=None))
         except UniqueViolation as error:
             raise RunBusyError("another process planned the same objects") from error
         log.info(
@@ -239,6 +239,7 @@ class Deliverer:
                 sha256=built.content.sha256,
                 metadata=_metadata(run, built),
                 announced=announced,
+                still_ours=lambda: self._renew(run),
             )
             reach("syncer.after_put")
             async with connected(self.pool) as connection:

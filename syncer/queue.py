@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from pipeline.errors import ConfigError, PermanentError, PipelineError, TransientError
 
@@ -102,6 +102,8 @@ class Queue:
             return await getattr(self._client, operation)(QueueUrl=self._url, **arguments)
         except ClientError as error:
             raise _translate(error) from error
+        except NoCredentialsError as error:
+            raise PermanentError("SYNC_QUEUE_URL: no credentials") from error
         except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TransientError(f"SYNC_QUEUE_URL: the queue does not answer ({type(error).__name__})") from error
 
@@ -141,7 +143,7 @@ async def open_queue(url: str, *, region: str, endpoint_url: str | None) -> Asyn
             await queue.check()
         except PermanentError as error:
             cause = error.__cause__
-            code = _code(cause) if isinstance(cause, ClientError) else ""
+            code = _code(cause) if isinstance(cause, ClientError) else type(cause).__name__
             raise ConfigError(f"SYNC_QUEUE_URL is wrong: the queue is not usable [{code}]", hint=_HINT) from error
         yield queue
 

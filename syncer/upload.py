@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import IO
 
 from database.ledger.deliveries import Announced, Run
-from pipeline.errors import PermanentError
+from pipeline.errors import FencedError, PermanentError
 from pipeline.s3 import NotSupportedError, ObjectStore
 from syncer.failures import client_bucket_error
 from syncer.manifest import latest_key, manifest_key, sha256_of
@@ -21,12 +22,14 @@ async def put_file(
     sha256: str,
     metadata: dict[str, str],
     announced: Announced,
+    still_ours: Callable[[], Awaitable[None]],
 ) -> None:
     """Write the file; its content was announced to the ledger. Raises ClientBucketError or TransientError.
 
     A process that was paused and lost its run may still come here. As long as every attempt has the same bytes we only
     create the key, so its late PUT finds the key taken. Once attempts differed (the policy changed), the owner
-    overwrites, and the late one still only creates.
+    overwrites, and the late one still only creates. `still_ours` asks the ledger before a key is overwritten that
+    should have been free; it raises FencedError.
     """
     digest = bytes.fromhex(sha256)
     try:
@@ -38,10 +41,14 @@ async def put_file(
                     return  # an attempt before this one wrote these very bytes
             except NotSupportedError:
                 pass  # a store without conditional writes
-            # The first announcement, and the key is taken: by a lost answer of this call, or by a stranger's object.
+            # Announced for the first time, and yet the key is taken: an answer of this call was lost, or a stranger's
+            # object is there, or we slept and somebody else delivers this run.
+            await still_ours()
             if not isinstance(body, bytes):
                 body.seek(0)
         await bucket.put(key, body, sha256=digest, metadata=metadata)
+    except FencedError:
+        raise
     except PermanentError as error:
         raise client_bucket_error(error, f"s3://{bucket.bucket}/{key}") from error
 

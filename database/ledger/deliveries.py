@@ -11,7 +11,7 @@ has changed in between) the owner overwrites.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from uuid import UUID
@@ -234,13 +234,14 @@ async def pending_objects(
 
 async def add_files(
     connection: AsyncConnection, run: Run, files: Sequence[PlannedFile], complete_through: datetime | None
-) -> None:
-    """Write the plan of `run`, inside the caller's transaction."""
+) -> Run:
+    """Write the plan of `run`, inside the caller's transaction; the run as it stands then."""
     await connection.execute(
         "UPDATE pipeline.sync_runs SET complete_through = %s WHERE id = %s", (complete_through, run.id)
     )
+    planned = replace(run, complete_through=complete_through)
     if not files:
-        return
+        return planned
     cursor = await connection.execute(
         "INSERT INTO pipeline.delivery_files (run_id, bucket, key, hour, policy_version, state)"
         " SELECT %s, %s, key, hour, policy_version, 'planned'"
@@ -255,6 +256,7 @@ async def add_files(
         for file in files:
             for ordinal, member in enumerate(file.members):
                 await copy.write_row((ids[file.key], ordinal, member))
+    return planned
 
 
 async def retarget(connection: AsyncConnection, run: Run, bucket: str, prefix: str) -> Run:
