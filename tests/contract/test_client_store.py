@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import uuid
 from collections.abc import AsyncIterator
@@ -130,6 +131,7 @@ async def bench(
             await store.close()
     else:
         if not stack.environment.get("FIRESTORE_EMULATOR_HOST"):
+            assert not os.environ.get("CI"), "CI has the Firestore emulator and must use it"
             pytest.skip("no Firestore emulator on this machine")
         monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", stack.environment["FIRESTORE_EMULATOR_HOST"])
         project = f"contract-{uuid.uuid4().hex[:8]}"  # the emulator keeps projects apart
