@@ -113,7 +113,9 @@ async def store_database(stack: Stack) -> AsyncIterator[str]:
             await connection.execute("CREATE SCHEMA pipeline")
             migration = resources.files("database") / "migrations" / "ledger" / "0003_clients.sql"
             await connection.execute(migration.read_bytes())
-        yield dsn
+    yield dsn
+    # A test may have restarted the server: a new connection.
+    async with await psycopg.AsyncConnection.connect(stack.postgres.admin_dsn, autocommit=True) as admin:
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
