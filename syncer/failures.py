@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from botocore.exceptions import ClientError
@@ -24,6 +25,9 @@ class ClientBucketError(PermanentError):
         super().__init__(message, hint=hint)
         self.code = code
 
+
+_CODE = re.compile(r"[A-Za-z0-9._-]{1,80}", re.ASCII)
+_LONGEST = 1000
 
 _CHECK_KEYS = "enter the keys anew in the client's settings"
 _CHECK_REGION = "correct the region in the client's settings"
@@ -72,12 +76,13 @@ def code_of(error: BaseException) -> str:
         return error.code
     cause = error if isinstance(error, ClientError) else error.__cause__
     if isinstance(cause, ClientError):
-        return str(cause.response.get("Error", {}).get("Code", "")) or "Unknown"
+        code = str(cause.response.get("Error", {}).get("Code", ""))
+        return code if _CODE.fullmatch(code) else "Unknown"  # an endpoint may answer whatever it likes
     return type(error).__name__
 
 
 def failure_of(error: BaseException) -> Failure:
     """What to write down. Of an error that is none of ours only the class: its text may hold anything."""
     if isinstance(error, PipelineError):
-        return Failure(code_of(error), str(error))
+        return Failure(code_of(error), str(error)[:_LONGEST])
     return Failure(type(error).__name__, "an error inside the syncer; its log has the traceback")

@@ -42,7 +42,7 @@ def decide(error: Exception | None, receives: int, max_receives: int | None) -> 
         case None:
             return Decision(fate=Fate.DELETE, outcome="done")
         case MessageError():
-            return Decision(fate=Fate.HIDE, outcome="malformed", seconds=delay)
+            return Decision(fate=Fate.HIDE, outcome="malformed", seconds=1.0)  # it won't become better
         case NotNowError():
             return Decision(fate=Fate.DELETE, outcome="skipped")
         case RunBusyError() | FencedError():

@@ -290,7 +290,7 @@ async def open_scene(stack: Stack) -> AsyncIterator[Scene]:
         async with stack.aws.client("sqs") as sqs:
             dead = (await sqs.create_queue(QueueName=f"{name}-dead"))["QueueUrl"]
             arn = (await sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"]))["Attributes"]["QueueArn"]
-            redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "2"})
+            redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "5"})
             queue = (await sqs.create_queue(QueueName=name, Attributes={"RedrivePolicy": redrive}))["QueueUrl"]
         root: AccessKey = stack.aws.root
         environment = {

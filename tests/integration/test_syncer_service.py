@@ -1,0 +1,190 @@
+"""`python -m syncer` as a black box: queue in, buckets out, HTTP, signals, and what it says of a wrong set-up."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from local.ports import choose
+from local.stack import Stack
+from tests.integration.syncer_scene import Scene, eventually, open_scene
+
+
+@pytest.fixture(scope="module")
+async def scene(stack: Stack) -> AsyncIterator[Scene]:
+    async with open_scene(stack) as scene:
+        yield scene
+
+
+@asynccontextmanager
+async def running(
+    scene: Scene, **environment: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
+    """The service, ready, and a client of its HTTP port; it is killed if the block leaves it running."""
+    port = choose(("syncer",), {})["syncer"]
+    process = await scene.start(HEALTH_PORT=str(port), SYNC_VISIBILITY_SECONDS="5", **environment)
+    logs = asyncio.create_task(process.communicate())
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+
+            async def ready() -> bool:
+                assert process.returncode is None, (await logs)[1].decode()
+                with suppress(httpx.TransportError):
+                    return (await http.get("/readyz")).status_code == 200
+                return False
+
+            await eventually(ready)
+            yield process, http
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await logs
+
+
+async def status_of(http: httpx.AsyncClient, client_id: str) -> dict[str, Any]:
+    clients = (await http.get("/sync/status")).raise_for_status().json()["clients"]
+    return next(client for client in clients if client["client_id"] == client_id)  # type: ignore[no-any-return]
+
+
+def finished(http: httpx.AsyncClient, client_id: str, status: str = "finished") -> Callable[[], Awaitable[Any]]:
+    async def check() -> Any:
+        found = await status_of(http, client_id)
+        return found if (found["last_run"] or {}).get("status") == status else None
+
+    return check
+
+
+def tick() -> dict[str, str]:
+    return {"sync_frequency": "hourly", "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+async def test_tick_delivers_to_due_clients_and_a_broken_one_delays_nobody(scene: Scene) -> None:
+    good = await scene.add_client()
+    broken = await scene.add_client(client_s3_secret_key=scene.box.encrypt("wrong"))
+    paused = await scene.add_client(sync_enabled=False)
+    events = await scene.add_objects(good, count=5)
+    for client in (broken, paused):
+        await scene.add_objects(client)
+    async with running(scene) as (process, http):
+        now = tick()
+        await scene.send(now, now, "not json", now)
+        await eventually(finished(http, good.client_id))
+        failed = await eventually(finished(http, broken.client_id, "failed"))
+        assert failed["last_run"]["error_class"] == "SignatureDoesNotMatch"
+        assert "secret key does not belong" in failed["last_run"]["error"]
+        assert failed["pending"]["events"] == 3
+        skipped = await status_of(http, paused.client_id)
+        assert (skipped["skipped"], skipped["last_run"]) == ("sync is not enabled", None)
+        found = await scene.read(good)
+        assert found.event_ids == Counter(events)
+        assert len(found.chain()) == 1
+        # one message is no message: the redrive policy takes it to the dead letters
+        await eventually(lambda: dead_letters(scene))
+        metrics = (await http.get("/metrics")).text
+        assert 'syncer_messages_total{outcome="malformed"} 5.0' in metrics
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+
+
+async def dead_letters(scene: Scene) -> list[str]:
+    url = scene.environment["SYNC_QUEUE_URL"] + "-dead"
+    async with scene.stack.aws.client("sqs") as sqs:
+        answer = await sqs.receive_message(QueueUrl=url, WaitTimeSeconds=1)
+    return [message["Body"] for message in answer.get("Messages", ())]
+
+
+async def test_post_sync_run_needs_the_key_and_a_client_that_may_be_served(scene: Scene) -> None:
+    client = await scene.add_client()
+    paused = await scene.add_client(is_active=False)
+    events = await scene.add_objects(client)
+    async with running(scene) as (_, http):
+        assert (await http.post("/sync/run", json={"client_id": client.client_id})).status_code == 401
+        http.headers["Authorization"] = f"Bearer {scene.environment['ADMIN_API_KEY']}"
+        assert (await http.post("/sync/run", json={"client_id": "nobody"})).status_code == 404
+        assert (await http.post("/sync/run", json={"client_id": paused.client_id})).status_code == 409
+        accepted = await http.post("/sync/run", json={"client_id": client.client_id})
+        assert accepted.status_code == 202
+        found = await eventually(finished(http, client.client_id))
+        assert found["last_run"]["run_key"] == accepted.json()["run_key"]
+        assert found["last_run"]["run_key"].endswith("-manual")
+        assert found["last_run"]["events"] == len(events)
+        assert found["pending"] == {"objects": 0, "events": 0, "bytes": 0}
+
+
+@asynccontextmanager
+async def black_hole() -> AsyncIterator[str]:
+    """A server that takes connections and never says a word."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def swallow(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+
+
+async def test_silent_endpoint_delays_nobody_and_sigterm_hands_its_run_back(scene: Scene) -> None:
+    async with black_hole() as endpoint:
+        silent = [await scene.add_client(client_s3_endpoint_url=endpoint) for _ in range(3)]
+        good = await scene.add_client()
+        for client in (*silent, good):
+            await scene.add_objects(client)
+        async with running(scene, SYNC_DRAIN_SECONDS="1") as (process, http):
+            await scene.send(*({"client_id": c.client_id, "run_key": "20241123T0600-hourly"} for c in silent))
+
+            async def under_way() -> bool:
+                return bool((await http.get("/status")).json()["under_way"] == len(silent))
+
+            await eventually(under_way)
+            await scene.send({"client_id": good.client_id, "run_key": "20241123T0600-hourly"})
+            await eventually(finished(http, good.client_id), seconds=10)
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(process.wait(), 20) == 0
+        for client in silent:
+            row = await scene.run_row(client)
+            assert (row["status"], row["owner"]) == ("running", None)
+            await scene.change(client, client_s3_endpoint_url=good.client_s3_endpoint_url)
+        async with running(scene) as (_, http):  # the messages came back, and no lease is in the way
+            for client in silent:
+                await eventually(finished(http, client.client_id))
+                assert len((await scene.read(client)).chain()) == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        ({"SYNC_QUEUE_URL": ""}, "SYNC_QUEUE_URL is missing"),
+        ({"SYNC_QUEUE_URL": "sync"}, "SYNC_QUEUE_URL is wrong: Value error, not the URL of a queue"),
+        ({"SYNC_QUEUE_URL": "missing"}, "SYNC_QUEUE_URL is wrong: the queue is not usable"),
+        ({"AWS_ACCESS_KEY_ID": "AKIAAAAAAAAAAAAAAAAA"}, "SYNC_QUEUE_URL is wrong: the queue is not usable"),
+        ({"PROCESSED_S3_BUCKET": "there-is-no-such-bucket"}, "PROCESSED_S3_BUCKET: "),
+        ({"CREDENTIALS_KEYS": ""}, "CREDENTIALS_KEYS is missing"),
+        ({"DATABASE_URL": "empty"}, "run python -m database migrate"),
+    ],
+)
+async def test_wrong_set_up_is_one_clear_line_and_status_2(
+    scene: Scene, environment: dict[str, str], line: str
+) -> None:
+    values = dict(environment)
+    if values.get("SYNC_QUEUE_URL") == "missing":
+        values["SYNC_QUEUE_URL"] = scene.environment["SYNC_QUEUE_URL"] + "-missing"
+    if values.get("DATABASE_URL") == "empty":
+        values["DATABASE_URL"] = scene.stack.postgres.dsn_for("postgres", user="postgres")
+    status, _, log = await scene.finish(**values)
+    assert status == 2, log
+    (said,) = (text for text in log.splitlines() if not text.startswith("{"))  # the others are logs
+    assert said.startswith("syncer: ")
+    assert line in said
