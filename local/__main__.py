@@ -1,4 +1,4 @@
-"""`python -m local up` and `traffic`: the pipeline's surroundings on one machine, without Docker or a cloud account."""
+"""`python -m local up`, `traffic` and `demo`: the pipeline on one machine, without Docker or a cloud account."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def main(arguments: list[str]) -> int:
         from local.traffic import add_arguments
 
         add_arguments(traffic)
+    demo = commands.add_parser("demo", help="everything on generated traffic, with a live view")
+    if arguments[:1] == ["demo"]:
+        from local.demo import add_arguments as add_demo_arguments
+
+        add_demo_arguments(demo)
     options = parser.parse_args(arguments)
     logs.configure("local", "WARNING")
     match options.command:
@@ -33,6 +38,10 @@ def main(arguments: list[str]) -> int:
             from local.traffic import main as run_traffic
 
             return run_traffic(options)
+        case "demo":
+            from local.demo import main as run_demo
+
+            return run_demo(options)
         case _:
             from local.up import up as run_up
 

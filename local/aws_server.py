@@ -1,10 +1,12 @@
 """The AWS emulator `ministack` with what an embedded stack needs more: `python -m local.aws_server`.
 
-Two things that the emulator itself does not do (1.5):
+Three things that the emulator itself does not do (1.5):
 - it keeps users, keys, queues and rules in memory and writes them at a shutdown in good order only. Here they are
   also written every few seconds, so that a killed emulator comes back with its users and keys;
 - it lets anybody in who signs with the key id `test` or an account number, with any secret. Here those are strangers,
-  as on AWS; only the random root key of AWS_ACCESS_KEY_ID is root.
+  as on AWS; only the random root key of AWS_ACCESS_KEY_ID is root;
+- it asks for a permission `sqs:SendMessageBatch`, which AWS does not have: a batch needs what a single message needs.
+  https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from ministack import app as ministack  # type: ignore[import-untyped]
+from ministack.core import iam_actions  # type: ignore[import-untyped]
 from ministack.core.persistence import save_all  # type: ignore[import-untyped]
 
 Message = MutableMapping[str, Any]
@@ -86,6 +89,17 @@ async def _save_for_ever() -> None:
         save_all(ministack._build_persistence_save_dict())
 
 
+def with_queue_batches(extract: Callable[..., str | None]) -> Callable[..., str | None]:
+    """`extract`, the emulator's from a request to its IAM action, but batches of SQS need what one message needs."""
+
+    def extracted(*request: Any, **more: Any) -> str | None:
+        action = extract(*request, **more)
+        return action.removesuffix("Batch") if action and action.startswith("sqs:") else action
+
+    return extracted
+
+
 if __name__ == "__main__":
+    iam_actions.extract_iam_action = with_queue_batches(iam_actions.extract_iam_action)
     ministack.app = guarded(ministack.app)
     ministack.main()
