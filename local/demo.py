@@ -50,7 +50,7 @@ async def _demo(folder: Path, rate: float, seconds: float | None) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with running(folder) as (stack, services):
+    async with running(folder, _say) as (stack, services):
         record = folder / "record.jsonl"
         print(f"Traffic: {rate:.0f} rows a second; logs in {folder}/logs; Ctrl-C stops", flush=True)
         inserted = 0
@@ -93,14 +93,14 @@ async def _demo(folder: Path, rate: float, seconds: float | None) -> int:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[tuple[Stack, Services]]:
-    """The stack in an empty folder, and all services on it."""
+async def running(folder: Path, say: Callable[[str], None]) -> AsyncIterator[tuple[Stack, Services]]:
+    """The stack in an empty folder, and all services on it. `say` gets a line for whatever a person should know."""
     await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-    stack = Stack(folder, say=_say)
+    stack = Stack(folder, say=say)
     await stack.start()
     try:
         services = Services(folder, stack.environment)
-        await services.start(_say)
+        await services.start(say)
         try:
             yield stack, services
         finally:
