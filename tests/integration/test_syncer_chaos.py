@@ -1,0 +1,135 @@
+"""Syncers killed at every step, paused beyond their leases, given doubled and shuffled messages: each event once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
+
+import pytest
+
+from local.ports import choose
+from local.stack import Stack
+from pipeline.clients import Client
+from tests.integration.syncer_scene import HOUR, Scene, eventually, open_scene
+
+ROUNDS = 8
+FAILPOINTS = (
+    "syncer.after_plan",
+    "syncer.after_announce:3",
+    "syncer.after_put:2",
+    "syncer.before_manifest:2",
+    "syncer.after_manifest_row",
+    "syncer.before_latest:2",
+    "syncer.before_finish:3",
+)
+
+
+@pytest.fixture
+async def scene(stack: Stack) -> AsyncIterator[Scene]:
+    async with open_scene(stack) as scene:
+        yield scene
+
+
+class Syncers:
+    """Processes of the service; all are gone at the end."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._running: list[tuple[asyncio.subprocess.Process, asyncio.Task[tuple[bytes, bytes]]]] = []
+
+    async def start(self, **environment: str) -> asyncio.subprocess.Process:
+        port = choose(("syncer",), {})["syncer"]
+        process = await self._scene.start(
+            HEALTH_PORT=str(port), SYNC_VISIBILITY_SECONDS="3", DELIVERY_MAX_BYTES="1500", **environment
+        )
+        self._running.append((process, asyncio.create_task(process.communicate())))
+        return process
+
+    async def end(self) -> None:
+        for process, output in self._running:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await output
+
+
+@pytest.fixture
+async def syncers(scene: Scene) -> AsyncIterator[Syncers]:
+    syncers = Syncers(scene)
+    yield syncers
+    await syncers.end()
+
+
+async def order_all(scene: Scene, clients: list[Client], minute: int, rng: random.Random) -> None:
+    messages = [{"client_id": c.client_id, "run_key": f"20241123T06{minute:02d}-hourly"} for c in clients] * 2
+    rng.shuffle(messages)
+    await scene.send(*messages)
+
+
+async def all_delivered(scene: Scene) -> bool:
+    rows = await scene.execute(
+        "SELECT FROM pipeline.processed_objects o WHERE NOT EXISTS (SELECT FROM pipeline.delivery_members m"
+        " JOIN pipeline.delivery_files f ON f.id = m.file_id JOIN pipeline.sync_runs r ON r.id = f.run_id"
+        " WHERE m.processed_object_id = o.id AND f.state = 'delivered' AND r.status = 'finished')"
+    )
+    return not rows
+
+
+async def assert_true(scene: Scene, clients: list[Client], expected: dict[str, list[str]]) -> None:
+    for client in clients:
+        found = await scene.read(client)
+        assert sorted(found.event_ids.elements()) == sorted(expected[client.client_id])
+        assert sum(manifest["events"] for manifest in found.chain()) == len(expected[client.client_id])
+
+
+@pytest.mark.timeout(180)
+async def test_kills_at_any_step_with_doubled_messages_deliver_each_event_once(scene: Scene, syncers: Syncers) -> None:
+    rng = random.Random(5)
+    clients = [await scene.add_client() for _ in range(3)]
+    expected: dict[str, list[str]] = {client.client_id: [] for client in clients}
+    for number in range(ROUNDS):
+        for client in clients:
+            hour = HOUR + timedelta(hours=rng.randrange(3))
+            expected[client.client_id] += await scene.add_objects(client, hour=hour, count=rng.randint(1, 4))
+        doomed = await syncers.start(FAILPOINT=FAILPOINTS[number % len(FAILPOINTS)])
+        await order_all(scene, clients, number, rng)
+        assert await asyncio.wait_for(doomed.wait(), 40) == -signal.SIGKILL
+    for client in clients:  # so that the last one has work, whatever those before it came to
+        expected[client.client_id] += await scene.add_objects(client)
+    last = await syncers.start()
+    await order_all(scene, clients, ROUNDS, rng)
+    await eventually(lambda: all_delivered(scene), seconds=60)
+    last.terminate()
+    assert await asyncio.wait_for(last.wait(), 20) == 0
+    await assert_true(scene, clients, expected)
+
+
+@pytest.mark.timeout(180)
+async def test_paused_syncers_lose_their_runs_and_spoil_nothing(scene: Scene, syncers: Syncers) -> None:
+    rng = random.Random(6)
+    clients = [await scene.add_client() for _ in range(4)]
+    expected: dict[str, list[str]] = {client.client_id: [] for client in clients}
+    first, second = await syncers.start(), await syncers.start()
+    for number in range(6):
+        for client in clients:
+            expected[client.client_id] += await scene.add_objects(client, count=4)
+        await order_all(scene, clients, number, rng)
+        paused = rng.choice([first, second])
+
+        async def somebody_delivers() -> bool:
+            rows = await scene.execute("SELECT FROM pipeline.sync_runs WHERE status = 'running'")
+            return bool(rows) or await all_delivered(scene)
+
+        await eventually(somebody_delivers)
+        paused.send_signal(signal.SIGSTOP)
+        try:
+            await eventually(lambda: all_delivered(scene), seconds=40)
+        finally:
+            paused.send_signal(signal.SIGCONT)
+    for process in (first, second):
+        process.terminate()
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+    await assert_true(scene, clients, expected)
