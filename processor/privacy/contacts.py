@@ -12,25 +12,25 @@ _AT = re.compile(
 )
 _LOCAL = frozenset("!#$'*+^`|~.%-_")
 _FILES = frozenset("png jpg jpeg gif svg webp avif ico js mjs css map woff woff2 ttf".split())
-_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}(?=[ -]?[A-Za-z0-9]{3})")
+_IBAN = re.compile("[0-9]{2}(?<=[A-Za-z]{2}[0-9]{2})(?<![A-Za-z0-9][A-Za-z]{2}[0-9]{2})(?=[ -]?[A-Za-z0-9]{3})")
 _IBAN_BODY = re.compile(r"[A-Za-z0-9](?:[ -]?[A-Za-z0-9]){14,33}")
+# The boundary in front of these is looked for behind their first character, so that the search can skip to it.
 _MAC = re.compile(
-    r"(?<![0-9A-Fa-f:.-])(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}(?![0-9A-Fa-f:.-])"
-    r"|(?<![0-9A-Za-z:.-])(?:[0-9A-Fa-f]{2}-){5}[0-9A-Fa-f]{2}(?![0-9A-Za-z:-])"
-    r"|(?<![0-9A-Za-z:.-])[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}(?![0-9A-Za-z:.-])"
+    r"[0-9A-Fa-f](?<![0-9A-Za-z:.-].)(?:[0-9A-Fa-f]:(?:[0-9A-Fa-f]{2}:){4}[0-9A-Fa-f]{2}(?![0-9A-Za-z:.-])"
+    r"|[0-9A-Fa-f]-(?:[0-9A-Fa-f]{2}-){4}[0-9A-Fa-f]{2}(?![0-9A-Za-z:-])"
+    r"|[0-9A-Fa-f]{3}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}(?![0-9A-Za-z:.-]))"
 )
-_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
-_IPV4 = re.compile(rf"(?<![\w.-])(?<![\w]-){_OCTET}(?:\.{_OCTET}){{3}}(?![\w-]|\.[0-9])")
+_IPV4 = re.compile(r"[0-9](?<![\w.-].)[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![\w-]|\.[0-9])")
 _VERSION = re.compile(
     r"(?:[A-Za-z][\w.+-]*/|\bv(?:er(?:sion)?)?\.? ?|(?:version|build|release|firmware|driver|sdk|update)\W{0,3})$",
     re.IGNORECASE,
 )
 _IPV6 = re.compile(
-    r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:|::)(?:[0-9A-Fa-f]{0,4}:){1,7}(?:[0-9A-Fa-f]{1,4}|[0-9.]{7,15})?(?![\w:])"
+    r"[0-9A-Fa-f:](?<![\w:.].)(?:[0-9A-Fa-f]{0,3}(?<=[0-9A-Fa-f]):|(?<=:):)(?:[0-9A-Fa-f]{0,4}:){0,7}"
+    r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{1,4})?(?![\w:])"
 )
-_DECIMAL = r"[0-9]{1,3}\.[0-9]{3,15}"
 _PAIR = re.compile(
-    rf"(?<![\w.])[-+−]?(?:[1-8]?[0-9]\.[0-9]{{3,15}}|90\.0{{3,15}})°? ?[NSns]?\s?[,;/|]?\s?[-+−]?(?:1[0-7][0-9]|[1-9]?[0-9]|180)\.[0-9]{{3,15}}(?![\w.])(?:°? ?[EWew]\b)?"
+    r"[-+−0-9](?<![\w.].)([0-9]{0,3}\.[0-9]{3,15})°? ?[NSns]?(\s?[,;/|]\s?|\s)([-+−]?[0-9]{1,3}\.[0-9]{3,15})(?![\w.])(?:°? ?[EWew]\b)?"
 )
 _DEGREES = re.compile(
     r"""(?<![\w.])[0-9]{1,3}°\s?[0-9]{1,2}(?:[.,][0-9]{1,6})?['′’]\s?(?:[0-9]{1,2}(?:[.,][0-9]{1,6})?(?:["″”]|'')\s?)?[NSEWOnsewo](?!\w)"""
@@ -89,13 +89,14 @@ def ibans(text: str, found: list[str]) -> str:
     out: list[str] = []
     done = 0
     for match in _IBAN.finditer(text):
-        size = checks.IBAN_LENGTHS.get(match[0][:2].upper())
-        if size is None or match.start() < done:
+        start = match.start() - 2
+        size = checks.IBAN_LENGTHS.get(text[start : start + 2].upper())
+        if size is None or start < done:
             continue
-        body = _IBAN_BODY.match(text, match.start())
+        body = _IBAN_BODY.match(text, start)
         if body is None:
             continue
-        compact, end = "", match.start()
+        compact, end = "", start
         for char in body[0]:
             if len(compact) == size:
                 break
@@ -103,7 +104,7 @@ def ibans(text: str, found: list[str]) -> str:
             if char not in " -":
                 compact += char
         if len(compact) == size and not text[end : end + 1].isalnum() and checks.iban(compact.upper()):
-            out.append(text[done : match.start()])
+            out.append(text[done:start])
             out.append("[REDACTED:iban]")
             found.append("iban")
             done = end
@@ -145,8 +146,9 @@ def coordinates(text: str, found: list[str]) -> str:
 
 
 def _pair(match: re.Match[str], found: list[str]) -> str:
-    inside = match[0].strip("+-− 0123456789.")
-    return _mark("coordinates", found) if inside.strip() or " " in match[0] else match[0]
+    latitude = float((match[0][0] + match[1]).lstrip("-+−"))
+    longitude = float(match[3].lstrip("-+−"))
+    return _mark("coordinates", found) if latitude <= 90 and longitude <= 180 else match[0]
 
 
 def _mark(kind: str, found: list[str]) -> str:
@@ -155,6 +157,8 @@ def _mark(kind: str, found: list[str]) -> str:
 
 
 def _ipv4(match: re.Match[str], text: str, found: list[str]) -> str:
+    if any(int(octet) > 255 or (octet[0] == "0" and len(octet) > 1) for octet in match[0].split(".")):
+        return match[0]
     before = text[max(0, match.start() - 24) : match.start()]
     if _VERSION.search(before) and "://" not in text[: match.start()]:
         return match[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,20 +43,28 @@ def open_envelope(text: str, *, addresses: bool = True) -> Envelope:
         return Envelope(text)
     found: dict[str, str] = {}
     kept: list[str] = []
+    done, first = 0, True
+    cut_to_next, previous_end = False, 0
     for name, start, end in members(text):
+        if cut_to_next:
+            done, cut_to_next = start, False
         meaning = record.unescape(name)
         if meaning == "privacy" or (addresses and meaning in _OURS):
             found[meaning] = text[start:end].partition(":")[2].strip()
+            kept.append(text[done : start if first else previous_end])
+            done, cut_to_next = end, first
         else:
-            kept.append(text[start:end].strip())
+            first = False
+        previous_end = end
     if not found:
         return Envelope(text)
+    kept.append(text[done:])
     ip_hash, version = found.get("ip_hash", ""), found.get("ip_hash_key_version", "")
     if _HASH.fullmatch(ip_hash) and _VERSION.fullmatch(version):
         fragment = f'"ip_hash":{ip_hash},"ip_hash_key_version":{version}'
     else:
         fragment = NO_HASH
-    return Envelope("{" + ",".join(kept) + "}", _earlier_paths(found.get("privacy", "")), fragment)
+    return Envelope("".join(kept), _earlier_paths(found.get("privacy", "")), fragment)
 
 
 def print_envelope(text: str, level: str, version: str, paths: list[str], said: str) -> str:
@@ -127,6 +134,8 @@ def leaves(text: str) -> Iterator[str]:
                 path = ""
                 if stack:
                     path = prefix + key if is_object else f"{prefix}[{ordinal}]"
+                    if not is_object:
+                        yield path
                     if len(path) > LONGEST_PATH:
                         path = prefix.rstrip(".")
                 stack.append((is_object, prefix, key, ordinal))
@@ -148,8 +157,14 @@ def _size(piece: str) -> int:
 
 
 def _earlier_paths(privacy: str) -> frozenset[str]:
-    try:
-        paths = json.loads(privacy)["redacted"]
-        return frozenset(record.escape(path) for path in paths[:MOST_PATHS] if isinstance(path, str))
-    except (ValueError, KeyError, TypeError, RecursionError):
+    """The strings of the `redacted` list, as they are written: a path's names keep their escapes."""
+    pieces = record.cut(privacy)
+    if "redacted" not in pieces[1::2]:
         return frozenset()
+    start = 1 + 2 * pieces[1::2].index("redacted")
+    paths: set[str] = set()
+    for index in range(start + 2, min(len(pieces), start + 2 * MOST_PATHS + 2), 2):
+        if "]" in pieces[index - 1]:
+            break
+        paths.add(pieces[index])
+    return frozenset(paths)

@@ -15,12 +15,8 @@ which it doesn't count at all."""
 
 _ZIP = re.compile(r"([0-9]{5})(?:[- ]?[0-9]{4})?")
 _STATES = "A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|P[AR]|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY]"
-_ZIP_IN_TEXT = re.compile(
-    rf"(?<![A-Za-z])((?:{_STATES})[ ,]{{1,2}}|zip(?: ?code)?[ :#]{{1,3}})([0-9]{{5}})(?:-[0-9]{{4}})?(?![\w-])",
-    re.IGNORECASE,
-)
-_ZIP_PLUS4 = re.compile(r"(?<![\w-])([0-9]{5})-[0-9]{4}(?![\w-])")
-
+_ZIP_IN_TEXT = re.compile(r"[0-9](?<![\w-].)[0-9]{4}(?:-[0-9]{4})?(?![\w-])")
+_ZIP_WORDS = re.compile(rf"(?:(?<![A-Za-z])(?:{_STATES})[ ,]{{1,2}}|(?:zip|postal|post)(?: ?code)?(?: is)?[ :#]{{1,3}})$", re.IGNORECASE)
 _MONTH = (
     "jan(?:uary|uar|v(?:ier)?)?|feb(?:ruary|ruar)?|f[ée]v(?:rier)?|mar(?:ch|s|zo)?|m[äa]rz|apr(?:il|ile)?|avr(?:il)?|ma[iy]|mayo|maggio"
     "|june?|juni|juin|junio|giugno|july?|juli|juillet|julio|luglio|aug(?:ust)?|ao[ûu]t|agosto|sep(?:t(?:ember|embre|iembre)?)?"
@@ -28,37 +24,42 @@ _MONTH = (
 )
 _YEAR = "(?:18|19|20)[0-9]{2}"
 _DATE = re.compile(
-    rf"(?<![\w.-])(?:{_YEAR}([-/.])(?:1[0-2]|0?[1-9])\1(?:3[01]|[12][0-9]|0?[1-9])(?:[T ][0-2]?[0-9]:[0-5][0-9][0-9:.,]{{0,12}}(?:Z|[+-][0-9:]{{2,5}})?)?"
-    rf"|(?:3[01]|[12][0-9]|0?[1-9])([-/.])(?:3[01]|[12][0-9]|0?[1-9])\2(?:{_YEAR}|[0-9]{{2}})"
-    rf"|{_YEAR}-(?:1[0-2]|0[1-9])"
-    rf"|(?:1[0-2]|0[1-9])/{_YEAR}"
-    rf"|{_YEAR}(?:1[0-2]|0[1-9])(?:3[01]|[12][0-9]|0[1-9])"
-    rf"|(?:3[01]|[12][0-9]|0?[1-9])(?:st|nd|rd|th|\.|er|º)?[ -](?:of |de )?(?:{_MONTH})\.?(?:[ ,-]+(?:de )?{_YEAR})?"
+    rf"[0-9](?<![\w.-].)(?:(?<=[12])[089][0-9]{{2}}([-/.])(?:1[0-2]|0?[1-9])\1(?:3[01]|[12][0-9]|0?[1-9])(?:[T ][0-2]?[0-9]:[0-5][0-9][0-9:.,]{{0,12}}(?:Z|[+-][0-9:]{{2,5}})?)?"
+    rf"|(?:(?<=[0-3])[0-9])?([-/.])(?:3[01]|[12][0-9]|0?[1-9])\2(?:{_YEAR}|[0-9]{{2}})"
+    rf"|(?<=[12])[089][0-9]{{2}}-(?:1[0-2]|0[1-9])"
+    rf"|(?:(?<=0)[1-9]|(?<=1)[0-2])/{_YEAR}"
+    rf"|(?<=[12])[089][0-9]{{2}}(?:1[0-2]|0[1-9])(?:3[01]|[12][0-9]|0[1-9]))(?![\w-]|[.][0-9])"
+)
+_DATE_IN_WORDS = re.compile(
+    rf"(?<![\w.-])(?:(?:3[01]|[12][0-9]|0?[1-9])(?:st|nd|rd|th|\.|er|º)?[ -](?:of |de )?(?:{_MONTH})\.?(?:[ ,-]+(?:de )?{_YEAR})?"
     rf"|(?:{_MONTH})\.? (?:3[01]|[12][0-9]|0?[1-9])(?:st|nd|rd|th)?(?:,? {_YEAR})?"
     rf"|(?:{_MONTH})\.? {_YEAR})(?![\w-]|[.][0-9])",
     re.IGNORECASE,
 )
 _AGE = re.compile(
-    r"(?<![\w.])(9[0-9]|1[0-4][0-9])[ -]?(?:years?[ -]old|year[ -]old|y/?o|yrs?(?: old)?|years of age|jahre(?: alt)?|ans|años|anni)(?!\w)"
-    r"|\b(?:age[ds]?|aged|alter)(?: is| of|:)? ?(9[0-9]|1[0-4][0-9])(?![\w.])",
-    re.IGNORECASE,
+    r"(?:9[0-9]|1[0-4][0-9])(?<![\w.]..)(?<![\w.]...)[ -]?"
+    r"(?:years?[ -]old|y/?o|yrs?(?: old)?|years of age|jahre(?: alt)?|ans|años|anni)(?!\w)"
 )
+_AGED = re.compile(r"(?<![a-z])(?:age[ds]?|alter)(?: is| of|:)? ?((?:9[0-9]|1[0-4][0-9])(?![\w.]))")
+_KINDS = {
+    **dict.fromkeys(("mrn", "medical record", "med rec", "chart", "patient", "patient id", "encounter"), "medical_record"),
+    **dict.fromkeys(("health plan", "member id", "membership id", "member", "policy", "beneficiary", "insurance"), "health_plan"),
+    **dict.fromkeys(("subscriber", "medicare", "medicaid", "mbi", "group"), "health_plan"),
+    **dict.fromkeys(("account", "acct", "a/c"), "account"),
+    **dict.fromkeys(("licence", "license", "certificate", "npi", "dea"), "licence"),
+    **dict.fromkeys(("plate", "license plate", "licence plate", "vin"), "vehicle"),
+    **dict.fromkeys(("serial", "s/n", "imei", "udi", "device", "implant", "meid", "iccid"), "device"),
+}
 _LABELLED = re.compile(
-    r"(?<![A-Za-z])(?:"
-    r"(?P<medical_record>mrn|medical record|med rec|chart|patient(?: id)?|encounter)"
-    r"|(?P<health_plan>health plan|member(?:ship)? id|member|policy|beneficiary|insurance|subscriber|medicare|medicaid|mbi|group)"
-    r"|(?P<account>account|acct|a/c)"
-    r"|(?P<licence>licen[cs]e|certificate|npi|dea)"
-    r"|(?P<vehicle>plate|license plate|vin)"
-    r"|(?P<device>serial|s/n|imei|udi|device|implant|meid|iccid)"
-    r")(?: (?:no|nr|number|num|id|code))?\.?\s?[:#=]{0,2}\s?#?(?=[A-Za-z-]{0,8}[0-9])([A-Za-z0-9][A-Za-z0-9-]{3,24})(?![\w-])",
-    re.IGNORECASE,
+    "(" + "|".join(sorted(_KINDS, key=len, reverse=True)) + r")(?: (?:no|nr|number|num|id|code))?\.?\s?[:#=]{0,2}\s?#?"
+    r"((?=[a-z-]{0,8}[0-9])[a-z0-9][a-z0-9-]{3,24})(?![\w-])"
 )
+_MBI_LETTER = "[AC-HJ-KM-NP-RT-Y]"
 _MBI = re.compile(
-    r"(?<![\w-])[1-9][AC-HJ-KM-NP-RT-Y][0-9AC-HJ-KM-NP-RT-Y][0-9]-?[AC-HJ-KM-NP-RT-Y][0-9AC-HJ-KM-NP-RT-Y][0-9]-?[AC-HJ-KM-NP-RT-Y]{2}[0-9]{2}(?![\w-])"
+    rf"[1-9](?<![\w-].){_MBI_LETTER}[0-9AC-HJ-KM-NP-RT-Y][0-9]-?{_MBI_LETTER}[0-9AC-HJ-KM-NP-RT-Y][0-9]-?{_MBI_LETTER}{{2}}[0-9]{{2}}(?![\w-])"
 )
-_VIN = re.compile(r"(?<![\w-])(?=[A-Z0-9]{0,16}[A-Z])[A-HJ-NPR-Z0-9]{17}(?![\w-])")
-_IMEI = re.compile(r"(?<![\w-])[0-9]{2}[- ]?[0-9]{6}[- ]?[0-9]{6}[- ]?[0-9](?![\w-])")
+_VIN = re.compile(r"[A-HJ-NPR-Z0-9](?<![\w-].)[A-HJ-NPR-Z0-9]{16}(?![\w-])")
+_IMEI = re.compile(r"[0-9](?<![\w-].)[0-9][- ]?[0-9]{6}[- ]?[0-9]{6}[- ]?[0-9](?![\w-])")
 _STREET_KINDS = (
     "street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|circle|cir|place|pl|terrace|ter|way|parkway|pkwy|highway|hwy"
     "|square|sq|trail|trl|close|crescent|gardens|mews|row|loop|alley|plaza"
@@ -71,9 +72,7 @@ _STREET = re.compile(
     r"|(?<![\w.-])[0-9]{1,4},? (?:bis |ter )?(?:rue|avenue|boulevard|place|chemin) (?:[\w'.-]{1,24} ?){1,5}",
     re.IGNORECASE,
 )
-_FAST_STREET = re.compile(
-    rf"(?:{_STREET_KINDS}|box|stra|str\.|gasse|allee|laan|gat|gade|rue|calle|via|piazza|rua|chemin)", re.IGNORECASE
-)
+_DIGIT = re.compile("[0-9]")
 
 
 def zip_code(value: str) -> str | None:
@@ -102,32 +101,60 @@ def date_or_age(value: str) -> str | None:
 
 def scan(text: str, found: list[str]) -> str:
     """`text` without labelled numbers, dates, ages over 89, street addresses, VINs, IMEIs; ZIP codes to three digits."""
+    if not _DIGIT.search(text):
+        return text
 
     def mark(kind: str) -> str:
         found.append(kind)
         return f"[REDACTED:{kind}]"
 
-    def labelled(match: re.Match[str]) -> str:
-        start = match.start(7) - match.start()
-        kind = next(name for name, value in match.groupdict().items() if value)
-        return match[0][:start] + mark(kind)
-
-    def vin(match: re.Match[str]) -> str:
-        return mark("vehicle") if checks.vin(match[0]) else match[0]
-
-    def imei(match: re.Match[str]) -> str:
-        return mark("device") if checks.luhn(re.sub("[- ]", "", match[0])) else match[0]
-
-    def zipped(match: re.Match[str]) -> str:
-        found.append("postal_code")
-        return match[1] + zip3(match[2])
-
-    text = _LABELLED.sub(labelled, text)
-    text = _VIN.sub(vin, text)
+    text = _labelled(text, found)
+    text = _VIN.sub(lambda match: mark("vehicle") if checks.vin(match[0]) else match[0], text)
     text = _MBI.sub(lambda _: mark("health_plan"), text)
-    text = _IMEI.sub(imei, text)
-    if _FAST_STREET.search(text):
-        text = _STREET.sub(lambda _: mark("address"), text)
-    text = _ZIP_IN_TEXT.sub(zipped, text)
+    text = _IMEI.sub(lambda match: mark("device") if checks.luhn(_digits(match[0])) else match[0], text)
     text = _DATE.sub(lambda _: mark("date"), text)
-    return _AGE.sub(lambda _: mark("age"), text)
+    if " " in text or "-" in text:
+        text = _STREET.sub(lambda _: mark("address"), text)
+        text = _DATE_IN_WORDS.sub(lambda _: mark("date"), text)
+        text = _ZIP_IN_TEXT.sub(lambda match: _zipped(match, text, found), text)
+    return _ages(text, found)
+
+
+def _labelled(text: str, found: list[str]) -> str:
+    """Numbers behind a word that says whose they are. The word is looked for in lower case of the same length."""
+    lower = text.lower()
+    if len(lower) != len(text):
+        lower = text
+    out: list[str] = []
+    done = 0
+    for match in _LABELLED.finditer(lower):
+        if match.start() and lower[match.start() - 1].isalpha():
+            continue
+        kind = _KINDS[match[1]]
+        out.append(f"{text[done : match.start(2)]}[REDACTED:{kind}]")
+        found.append(kind)
+        done = match.end()
+    return "".join(out) + text[done:] if out else text
+
+
+def _ages(text: str, found: list[str]) -> str:
+    for pattern, group in ((_AGE, 0), (_AGED, 1)):
+        lower = text.lower()
+        match = pattern.search(lower) if len(lower) == len(text) else None
+        while match:
+            text = f"{text[: match.start(group)]}[REDACTED:age]{text[match.end(group) :]}"
+            found.append("age")
+            lower = text.lower()
+            match = pattern.search(lower, match.start(group))
+    return text
+
+
+def _zipped(match: re.Match[str], text: str, found: list[str]) -> str:
+    if not _ZIP_WORDS.search(text[max(0, match.start() - 16) : match.start()]):
+        return match[0]
+    found.append("postal_code")
+    return zip3(match[0])
+
+
+def _digits(text: str) -> str:
+    return "".join(char for char in text if char.isdigit())

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from processor.privacy import checks
 
 CANDIDATE = re.compile(
-    "(?<![0-9A-Za-z_])(?<![A-Za-z0-9][-_#.])"
-    "(?:[+＋]|\\(\\+?)?[0-9](?:[ \u00a0\u2009\u202f.\u2010-\u2013/()-]{0,3}[0-9]){5,79}+\\)?(?![0-9A-Za-z_]|[-][A-Za-z])"
+    "[+＋(0-9](?<![0-9A-Za-z_].)(?<![A-Za-z0-9][-_#.].)(?:(?<=[0-9])|(?<=\\()\\+?[0-9]|(?<=[+＋])\\(?[0-9])"
+    "(?:[ \u00a0\u2009\u202f.\u2010-\u2013/()-]{0,3}[0-9]){5,79}+\\)?(?![0-9A-Za-z_]|-[A-Za-z])"
 )
 _GROUP = re.compile("[0-9]+")
 _NINES = str.maketrans("012345678", "999999999")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.clients import Client, PrivacyLevel
-from processor.privacy import consent, record, values
+from processor.privacy import consent, people, record
 from processor.privacy.envelope import Envelope, open_envelope, print_envelope
 from processor.privacy.errors import PolicyError, UnparsableRecord
 from processor.privacy.pseudonyms import Pseudonyms
@@ -109,10 +109,14 @@ def _engine(client: Client, pseudonyms: Pseudonyms) -> Engine:
             findings.identifiers = True
             return None if findings.keep is not None and findings.keep.allows(rule.purpose) else rule.kind
         if rule.act == Act.NAME:
-            return rule.kind if not rule.purpose and values.looks_like_person(value) else None
+            return rule.kind if not rule.purpose and people.looks_like_person(value) else None
         return rule.kind if rule.act in (Act.REDACT, Act.ADDRESS, Act.ZIP, Act.PSEUDONYM) else None
 
-    detectors = Values(hipaa=book.hipaa, nested=nested, parameter=parameter)
+    def matters(name: str) -> bool:
+        rule = book.any[record.escape(name)]
+        return rule is not None and rule.act != Act.INSPECT
+
+    detectors = Values(hipaa=book.hipaa, nested=nested, parameter=parameter, matters=matters)
     engine = Engine(book, detectors, pseudonyms, client.ip_collection_enabled)
     book.name_kind = detectors.name_kind
     return engine

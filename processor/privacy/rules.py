@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import IntEnum
 from functools import lru_cache
 
 from pipeline.clients import PrivacyLevel
@@ -16,33 +15,24 @@ from processor.privacy import consent, names, record
 from processor.privacy.values import Context
 
 
-class Act(IntEnum):
-    """What a rule does to the value of its member."""
+class Act:
+    """What a rule does to the value of its member. Plain numbers: the walk compares them for every member."""
 
-    INSPECT = 0
-    """Nothing but the detectors, in the rule's context."""
+    INSPECT = 0  # nothing but the detectors, in the rule's context
     REDACT = 1
     AGENT = 2
-    IDENTIFIER = 3
-    """Kept with consent for the rule's purpose, else removed."""
+    IDENTIFIER = 3  # kept with consent for the rule's purpose, else removed
     PSEUDONYM = 4
-    ADDRESS = 5
-    """The column ip_address."""
-    SKIP = 6
-    """Typed by PostgreSQL or by the collector: nothing to find."""
-    LABEL = 7
-    """Perhaps the name of a form field, whose content stands beside it."""
-    CONTENT = 8
-    """Perhaps the content of a form field, whose name stands beside it."""
-    NAME = 9
-    """The name of a person or of a thing, as its neighbours tell."""
+    ADDRESS = 5  # the column ip_address
+    SKIP = 6  # typed by PostgreSQL: nothing to find
+    LABEL = 7  # perhaps the name of a form field, whose content stands beside it
+    CONTENT = 8  # perhaps the content of a form field, whose name stands beside it
+    NAME = 9  # of a person or of a thing, as its neighbours tell
     ZIP = 10
     DATE = 11
     AGE = 12
-    PURPOSE = 13
-    """An answer in a consent object."""
-    SIGNAL = 14
-    """gpc or dnt."""
+    PURPOSE = 13  # an answer in a consent object
+    SIGNAL = 14  # gpc or dnt
 
 
 PERSON = 1
@@ -53,7 +43,7 @@ THING = 2
 class Rule:
     """One rule. `sign` and `role` say what its presence, or an object under it, tells of names nearby."""
 
-    act: Act
+    act: int
     context: Context
     kind: str = ""
     purpose: str = ""
@@ -143,7 +133,8 @@ class RuleBook:
                 "raw_event_data": Rule(Act.INSPECT, self.plain, inner=self.event),
             },
         )
-        self.empty = Rule(Act.INSPECT, self.plain)
+        self.address = Rule(Act.REDACT, self.plain, kind="ip")
+        self.agent = Rule(Act.REDACT, self.plain, kind="user_agent")
 
     def rule(self, name: str) -> Rule | None:
         """The rule for a member called `name` at any depth; `purpose` is "key" when the name is itself personal."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
-from processor.privacy import agents, consent, health, numbers, record, values
+from processor.privacy import agents, consent, health, numbers, people, record, values
 from processor.privacy.consent import Scope
 from processor.privacy.errors import UnparsableRecord
 from processor.privacy.pseudonyms import Pseudonyms
@@ -25,13 +25,14 @@ _KEY, _FIRST_KEY, _COLON, _VALUE, _FIRST_VALUE, _AFTER, _END = range(7)
 _DEEPEST: Final = 200_000
 LONGEST_PATH: Final = 400
 _INSPECT: Final = Act.INSPECT
-_PASSED_ON = frozenset((Act.REDACT, Act.IDENTIFIER, Act.AGENT, Act.ZIP, Act.PSEUDONYM, Act.ADDRESS))
+_PASSED_ON = frozenset((Act.REDACT, Act.IDENTIFIER, Act.AGENT, Act.ZIP, Act.PSEUDONYM))
 _OUTRANKED = frozenset((Act.INSPECT, Act.CONTENT, Act.LABEL, Act.NAME, Act.DATE, Act.AGE))
 _LABELLED = frozenset((Act.REDACT, Act.IDENTIFIER, Act.AGENT, Act.ZIP, Act.PSEUDONYM, Act.NAME, Act.DATE, Act.AGE))
 _NULLED = frozenset(("session_id", "visitor_id"))
 _REQUIRED = re.compile(
     r"\W*(?:required|optional|mandatory|pflichtfeld|obligatoire|obligatorio|obligatorisch)?\W*$", re.IGNORECASE
 )
+_LONGEST_LABEL: Final = 128
 NO_HASH: Final = '"ip_hash":null,"ip_hash_key_version":null'
 
 
@@ -155,7 +156,7 @@ class Walk:
         anywhere, events, plain = book.any, book.event, book.plain
         clean = plain.clean
         total = len(pieces)
-        stack: list[tuple[object, ...]] = []
+        stack: list[tuple[Any, ...]] = []
         is_object = False
         prefix = key = ""
         ordinal = 0
@@ -227,7 +228,7 @@ class Walk:
                     inner_signs = signs
                     (is_object, prefix, key, ordinal, rules, scope, inherited, neighbours, signs, role, rule) = (
                         stack.pop()
-                    )  # type: ignore[assignment]
+                    )
                     if not is_object:
                         signs |= inner_signs
                     state = _AFTER if stack else _END
@@ -328,6 +329,8 @@ class Walk:
     ) -> Rule | Neighbours | None:
         """What an object or array passes on to what stands below it."""
         if rule is not None:
+            if rule.act == Act.ADDRESS:
+                return self._book.address
             if rule.act in _PASSED_ON:
                 return rule
             if rule.act == Act.CONTENT and not isinstance(inherited, Rule):
@@ -355,9 +358,11 @@ class Walk:
             if isinstance(inherited, Neighbours):
                 inherited.contents.append(place)
                 return neighbours
-            if inherited.act == Act.AGENT and agents.is_reduced(key, body):
-                return neighbours
-            if not (key and self._book.spared(record.unescape(key))):
+            if inherited.act == Act.AGENT:
+                if agents.is_reduced(key, body):
+                    return neighbours
+                rule = self._book.agent
+            elif not (key and self._book.spared(record.unescape(key))):
                 rule = inherited
         if rule is None:
             self._inspect(place.index, place.path, body, self._book.plain, scope)
@@ -391,7 +396,8 @@ class Walk:
             return
         match rule.act:
             case Act.REDACT | Act.NAME:
-                self._replace(place, rule)
+                self.pieces[place.index] = rule.marker
+                self._hit(place.path, rule.kind)
             case Act.IDENTIFIER:
                 self._waiting.append((scope, rule, place))
             case Act.AGENT:
@@ -451,7 +457,9 @@ class Walk:
             if isinstance(inherited, Neighbours):
                 inherited.contents.append(place)
                 return neighbours
-            if not (key and self._book.spared(record.unescape(key))):
+            if inherited.act == Act.AGENT:
+                rule = self._book.agent
+            elif not (key and self._book.spared(record.unescape(key))):
                 rule = inherited
         if rule is not None and rule.act == Act.CONTENT:
             neighbours = neighbours or Neighbours()
@@ -486,6 +494,8 @@ class Walk:
                 if answer is None:
                     return
                 new = f'"{answer}"'
+            case Act.REDACT if rule.kind == "free_text":
+                return
             case Act.PURPOSE:
                 scope.say(rule.purpose, token == "1")
                 return
@@ -500,7 +510,8 @@ class Walk:
 
     def _label(self, body: str) -> Rule | None:
         """The rule of a form field that is called `body`."""
-        rule = self._book.any[_REQUIRED.sub("", body)[:128]]
+        label = _REQUIRED.sub("", record.unescape(body)[:_LONGEST_LABEL])
+        rule = self._book.any[record.escape(label)]
         return rule if rule is not None and rule.act in _LABELLED else None
 
     def _meet(self, neighbours: Neighbours, signs: int, role: int, scope: Scope) -> None:
@@ -528,7 +539,7 @@ class Walk:
             return True
         if rule.purpose or role == THING or signs & THING:
             return False
-        return self._form or values.looks_like_person(record.unescape(body))
+        return self._form or people.looks_like_person(record.unescape(body))
 
     def _pseudonym(self, value: str) -> str:
         return self._engine.pseudonyms.identifier(value)

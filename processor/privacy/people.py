@@ -1,0 +1,29 @@
+"""Whether a text reads like the name of a person, for the member `name` when nothing near it tells."""
+
+from __future__ import annotations
+
+import re
+
+_CAPITALISED = re.compile(
+    r"(?:[^\W\d_a-z][^\W\d_]*(?:['’-][^\W\d_]+)*\.?|van|von|de|der|den|di|da|dos|del|la|le|el|al|bin|zu)"
+)
+_UNCASED = re.compile("[\u3041-\u30ff\u4e00-\u9fff\uac00-\ud7a3]+")
+_PAGE_WORDS = frozenset(
+    """
+    sale summer winter spring autumn fall black friday cyber monday newsletter form button page banner shirt shoes shoe plan pro
+    premium basic offer deal campaign launch test menu video gift card free trial download guide ebook webinar sign up signup login
+    log in out contact us get started learn more add to cart buy now shop checkout home about product blue red green white default
+    standard new old header footer hero section main primary secondary click view page scroll event website site app web mobile email
+    search the for and of with your our my submit request demo quote book call order purchase subscribe subscription lead conversion
+    """.split()
+)
+
+
+def looks_like_person(text: str) -> bool:
+    """Two to four words with capitals, or letters of a script without them, none of them a usual word of web pages."""
+    words = text.split()
+    if not 2 <= len(words) <= 4:
+        return 2 <= len(text) <= 6 and len(words) == 1 and _UNCASED.fullmatch(text) is not None
+    return all(_CAPITALISED.fullmatch(word) for word in words) and not any(
+        word.lower() in _PAGE_WORDS for word in words
+    )
