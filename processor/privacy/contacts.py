@@ -148,7 +148,8 @@ def coordinates(text: str, found: list[str]) -> str:
 def _pair(match: re.Match[str], found: list[str]) -> str:
     latitude = float((match[0][0] + match[1]).lstrip("-+−"))
     longitude = float(match[3].lstrip("-+−"))
-    return _mark("coordinates", found) if latitude <= 90 and longitude <= 180 else match[0]
+    precise = match[2].strip() or min(len(match[1]), len(match[3])) >= 6
+    return _mark("coordinates", found) if latitude <= 90 and longitude <= 180 and precise else match[0]
 
 
 def _mark(kind: str, found: list[str]) -> str:

@@ -55,7 +55,7 @@ def open_envelope(text: str, *, addresses: bool = True) -> Envelope:
             done, cut_to_next = end, first
         else:
             first = False
-        previous_end = end
+        previous_end = text.find(",", end)
     if not found:
         return Envelope(text)
     kept.append(text[done:])
@@ -106,7 +106,10 @@ def members(text: str) -> Iterator[tuple[str, int, int]]:
                 if depth < 0:
                     raise UnparsableRecord("a bracket closes what isn't open")
             if start >= 0 and ((char == "," and depth == 1) or (char == "}" and depth == 0)):
-                yield name, start, position + offset
+                end = position + offset
+                while text[end - 1] in " \t":
+                    end -= 1
+                yield name, start, end
                 start = -1
         position += size + 1
     if depth:

@@ -163,7 +163,7 @@ class RuleBook:
                 act = Act.PSEUDONYM if self.hipaa else Act.IDENTIFIER
                 return Rule(act, self.plain, kind=kind, purpose=consent.ANALYTICS)
             case "name":
-                return Rule(Act.NAME, self.plain, kind=kind)
+                return Rule(Act.NAME, self.plain, kind=kind, role=PERSON)
             case "date" if self.hipaa:
                 return Rule(Act.DATE, self.plain, kind=kind)
             case "age" if self.hipaa:

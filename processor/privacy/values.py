@@ -158,7 +158,7 @@ class Values:
             return text
         if len(text) > _OVERSIZE:
             return self._mark("oversize", found) if _HINT.search(text) else text
-        if _UUID.fullmatch(text) or (not self._hipaa and _TIMESTAMP.fullmatch(text)):
+        if _UUID.fullmatch(text) or (not self._hipaa and len(text) > 13 and _TIMESTAMP.fullmatch(text)):
             return text
         if "[REDACTED:" in text:
             found.kinds.extend(_MARKER.findall(text))
