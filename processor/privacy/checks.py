@@ -18,7 +18,7 @@ def luhn(digits: str) -> bool:
 
 
 def date(year: int, month: int, day: int) -> bool:
-    """Whether month and day exist together, with 29 February in years divisible by four (`year` may lack its century)."""
+    """Whether month and day exist together, 29 February in years divisible by four (`year` may lack its century)."""
     return 1 <= month <= 12 and 1 <= day <= _DAYS[month - 1] and not (month == 2 and day == 29 and year % 4)
 
 
@@ -383,6 +383,11 @@ _VIN = {
 def uk_nino(t: str) -> bool:
     """National Insurance number: prefixes that were never given are refused."""
     return t[:2] not in ("BG", "GB", "NK", "KN", "TN", "NT", "ZZ")
+
+
+def uk_driver(t: str) -> bool:
+    """Driving licence: the month stands in digits seven and eight, women's greater by 50."""
+    return 1 <= int(t[6:8]) % 50 <= 12
 
 
 def es_dni(t: str) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from processor.privacy import checks
+from processor.privacy import checks, words
 
 _AT = re.compile(
     r"(?<=[\w!#$'*+^`|~.%\"-])[@＠](?:(?:[\w-]{1,63}+\.){1,8}(?:[^\W\d_]{2,24}|xn--[a-z0-9-]{2,59})(?![\w-])|\[[0-9A-Fa-f:.]{3,40}\])"
 )
 _LOCAL = frozenset("!#$'*+^`|~.%-_")
-_FILES = frozenset("png jpg jpeg gif svg webp avif ico js mjs css map woff woff2 ttf".split())
+_FILES = words.table("png jpg jpeg gif svg webp avif ico js mjs css map woff woff2 ttf")
 _IBAN = re.compile("[0-9]{2}(?<=[A-Za-z]{2}[0-9]{2})(?<![A-Za-z0-9][A-Za-z]{2}[0-9]{2})(?=[ -]?[A-Za-z0-9]{3})")
 _IBAN_BODY = re.compile(r"[A-Za-z0-9](?:[ -]?[A-Za-z0-9]){14,33}")
 # The boundary in front of these is looked for behind their first character, so that the search can skip to it.
@@ -30,7 +30,8 @@ _IPV6 = re.compile(
     r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{1,4})?(?![\w:])"
 )
 _PAIR = re.compile(
-    r"[-+−0-9](?<![\w.].)([0-9]{0,3}\.[0-9]{3,15})°? ?[NSns]?(\s?[,;/|]\s?|\s)([-+−]?[0-9]{1,3}\.[0-9]{3,15})(?![\w.])(?:°? ?[EWew]\b)?"
+    r"[-+−0-9](?<![\w.].)([0-9]{0,3}\.[0-9]{3,15})°? ?[NSns]?(\s?[,;/|]\s?|\s)"
+    r"([-+−]?[0-9]{1,3}\.[0-9]{3,15})(?![\w.])(?:°? ?[EWew]\b)?"
 )
 _DEGREES = re.compile(
     r"""(?<![\w.])[0-9]{1,3}°\s?[0-9]{1,2}(?:[.,][0-9]{1,6})?['′’]\s?(?:[0-9]{1,2}(?:[.,][0-9]{1,6})?(?:["″”]|'')\s?)?[NSEWOnsewo](?!\w)"""
@@ -55,7 +56,7 @@ _LETTERED_CHECKS = {
     "pps": checks.ie_pps,
     "hetu": checks.fi_hetu,
     "nir": checks.fr_nir,
-    "driver": lambda text: text[6:8] < "63" or text[6] in "0156",
+    "driver": checks.uk_driver,
 }
 _SEPARATORS = str.maketrans("", "", " .-")
 

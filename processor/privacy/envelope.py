@@ -38,7 +38,10 @@ class Envelope:
 
 
 def open_envelope(text: str, *, addresses: bool = True) -> Envelope:
-    """Take out the members that the engine itself adds, or `privacy` alone. Raises UnparsableRecord on unlike brackets."""
+    """Take out the members that the engine itself adds, or `privacy` alone.
+
+    Raises UnparsableRecord when brackets don't match.
+    """
     if not any(mark in text for mark in _MARKS):
         return Envelope(text)
     found: dict[str, str] = {}
@@ -132,8 +135,8 @@ def leaves(text: str) -> Iterator[str]:
             elif not is_object:
                 yield f"{prefix}[{ordinal}]"
             continue
-        for token in record.TOKENS.findall(piece):
-            if token in "{[":
+        for symbol in record.TOKENS.findall(piece):
+            if symbol in "{[":
                 path = ""
                 if stack:
                     path = prefix + key if is_object else f"{prefix}[{ordinal}]"
@@ -142,15 +145,15 @@ def leaves(text: str) -> Iterator[str]:
                     if len(path) > LONGEST_PATH:
                         path = prefix.rstrip(".")
                 stack.append((is_object, prefix, key, ordinal))
-                is_object = expects_name = token == "{"
+                is_object = expects_name = symbol == "{"
                 prefix, key, ordinal = (path + "." if is_object and path else path), "", 0
-            elif token in "}]" and stack:
+            elif symbol in "}]" and stack:
                 is_object, prefix, key, ordinal = stack.pop()
                 expects_name = False
-            elif token == ",":
+            elif symbol == ",":
                 ordinal += 1
                 expects_name = is_object
-            elif token != ":" and not is_object:
+            elif symbol != ":" and not is_object:
                 yield f"{prefix}[{ordinal}]"
 
 

@@ -9,5 +9,5 @@ class PolicyError(PermanentError):
     """The client's settings make no policy, such as gdpr without a pseudonym key: its events are held until they do."""
 
 
-class UnparsableRecord(PoisonError):
+class UnparsableRecord(PoisonError):  # noqa: N818  # the name that the processor knows it by
     """The line isn't one JSON object in UTF-8. The reason names what is wrong, never what stands in the line."""

@@ -7,16 +7,20 @@ import re
 from processor.privacy import checks
 
 SMALL_ZIP3 = frozenset(
-    "036 059 102 202 203 204 205 369 556 692 753 772 821 823 878 879 884 893".split()
-    + [str(code).zfill(3) for code in (*range(1, 5), *range(90, 100), 340, *range(962, 967))]
+    ("036", "059", "102", "202", "203", "204", "205", "369", "556", "692", "753", "772", "821", "823", "878", "879", "884", "893", *tuple(str(code).zfill(3) for code in (*range(1, 5), *range(90, 100), 340, *range(962, 967))))
 )
 """First three digits of ZIP codes with 20,000 inhabitants or fewer together in the census of 2020, and military ones,
 which it doesn't count at all."""
 
 _ZIP = re.compile(r"([0-9]{5})(?:[- ]?[0-9]{4})?")
-_STATES = "A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|P[AR]|RI|S[CD]|T[NX]|UT|V[AT]|W[AIVY]"
+_STATES = (
+    "A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|P[AR]|RI|S[CD]|T[NX]|UT|V[AT]"
+    "|W[AIVY]"
+)
 _ZIP_IN_TEXT = re.compile(r"[0-9](?<![\w-].)[0-9]{4}(?:-[0-9]{4})?(?![\w-])")
-_ZIP_WORDS = re.compile(rf"(?:(?<![A-Za-z])(?:{_STATES})[ ,]{{1,2}}|(?:zip|postal|post)(?: ?code)?(?: is)?[ :#]{{1,3}})$", re.IGNORECASE)
+_ZIP_WORDS = re.compile(
+    rf"(?:(?<![A-Za-z])(?:{_STATES})[ ,]{{1,2}}|(?:zip|postal|post)(?: ?code)?(?: is)?[ :#]{{1,3}})$", re.IGNORECASE
+)
 _MONTH = (
     "jan(?:uary|uar|v(?:ier)?)?|feb(?:ruary|ruar)?|f[ée]v(?:rier)?|mar(?:ch|s|zo)?|m[äa]rz|apr(?:il|ile)?|avr(?:il)?|ma[iy]|mayo|maggio"
     "|june?|juni|juin|junio|giugno|july?|juli|juillet|julio|luglio|aug(?:ust)?|ao[ûu]t|agosto|sep(?:t(?:ember|embre|iembre)?)?"
@@ -24,14 +28,16 @@ _MONTH = (
 )
 _YEAR = "(?:18|19|20)[0-9]{2}"
 _DATE = re.compile(
-    rf"[0-9](?<![\w.-].)(?:(?<=[12])[089][0-9]{{2}}([-/.])(?:1[0-2]|0?[1-9])\1(?:3[01]|[12][0-9]|0?[1-9])(?:[T ][0-2]?[0-9]:[0-5][0-9][0-9:.,]{{0,12}}(?:Z|[+-][0-9:]{{2,5}})?)?"
+    rf"[0-9](?<![\w.-].)(?:(?<=[12])[089][0-9]{{2}}([-/.])(?:1[0-2]|0?[1-9])\1(?:3[01]|[12][0-9]|0?[1-9])"
+    rf"(?:[T ][0-2]?[0-9]:[0-5][0-9][0-9:.,]{{0,12}}(?:Z|[+-][0-9:]{{2,5}})?)?"
     rf"|(?:(?<=[0-3])[0-9])?([-/.])(?:3[01]|[12][0-9]|0?[1-9])\2(?:{_YEAR}|[0-9]{{2}})"
     rf"|(?<=[12])[089][0-9]{{2}}-(?:1[0-2]|0[1-9])"
     rf"|(?:(?<=0)[1-9]|(?<=1)[0-2])/{_YEAR}"
     rf"|(?<=[12])[089][0-9]{{2}}(?:1[0-2]|0[1-9])(?:3[01]|[12][0-9]|0[1-9]))(?![\w-]|[.][0-9])"
 )
 _DATE_IN_WORDS = re.compile(
-    rf"(?<![\w.-])(?:(?:3[01]|[12][0-9]|0?[1-9])(?:st|nd|rd|th|\.|er|º)?[ -](?:of |de )?(?:{_MONTH})\.?(?:[ ,-]+(?:de )?{_YEAR})?"
+    rf"(?<![\w.-])(?:(?:3[01]|[12][0-9]|0?[1-9])(?:st|nd|rd|th|\.|er|º)?[ -](?:of |de )?"
+    rf"(?:{_MONTH})\.?(?:[ ,-]+(?:de )?{_YEAR})?"
     rf"|(?:{_MONTH})\.? (?:3[01]|[12][0-9]|0?[1-9])(?:st|nd|rd|th)?(?:,? {_YEAR})?"
     rf"|(?:{_MONTH})\.? {_YEAR})(?![\w-]|[.][0-9])",
     re.IGNORECASE,
@@ -42,8 +48,12 @@ _AGE = re.compile(
 )
 _AGED = re.compile(r"(?<![a-z])(?:age[ds]?|alter)(?: is| of|:)? ?((?:9[0-9]|1[0-4][0-9])(?![\w.]))")
 _KINDS = {
-    **dict.fromkeys(("mrn", "medical record", "med rec", "chart", "patient", "patient id", "encounter"), "medical_record"),
-    **dict.fromkeys(("health plan", "member id", "membership id", "member", "policy", "beneficiary", "insurance"), "health_plan"),
+    **dict.fromkeys(
+        ("mrn", "medical record", "med rec", "chart", "patient", "patient id", "encounter"), "medical_record"
+    ),
+    **dict.fromkeys(
+        ("health plan", "member id", "membership id", "member", "policy", "beneficiary", "insurance"), "health_plan"
+    ),
     **dict.fromkeys(("subscriber", "medicare", "medicaid", "mbi", "group"), "health_plan"),
     **dict.fromkeys(("account", "acct", "a/c"), "account"),
     **dict.fromkeys(("licence", "license", "certificate", "npi", "dea"), "licence"),
@@ -65,7 +75,8 @@ _STREET_KINDS = (
     "|square|sq|trail|trl|close|crescent|gardens|mews|row|loop|alley|plaza"
 )
 _STREET = re.compile(
-    rf"(?<![\w.-])[0-9]{{1,6}}[A-Za-z]?,? (?:[NSEW]\.? |north |south |east |west )?(?:[A-Z0-9][\w'.-]{{0,24}} ){{1,4}}(?:{_STREET_KINDS})\b\.?(?:,? (?:apt|apartment|unit|suite|ste|#)\.? ?\w{{1,6}})?"
+    rf"(?<![\w.-])[0-9]{{1,6}}[A-Za-z]?,? (?:[NSEW]\.? |north |south |east |west )?(?:[A-Z0-9][\w'.-]{{0,24}} ){{1,4}}"
+    rf"(?:{_STREET_KINDS})\b\.?(?:,? (?:apt|apartment|unit|suite|ste|#)\.? ?\w{{1,6}})?"
     r"|(?<!\w)p\.? ?o\.? ?box [0-9]{1,8}"
     r"|(?<!\w)[A-ZÄÖÜ][\w'-]{0,30}(?:stra(?:ß|ss)e|str\.|gasse|allee|straat|laan|gatan|gade) [0-9]{1,4} ?[a-z]?(?!\w)"
     r"|(?<!\w)(?:rue|avenue|boulevard|calle|via|piazza|rua) (?:[\w'.-]{1,24} ){1,4}[0-9]{1,4}(?!\w)"
@@ -100,7 +111,7 @@ def date_or_age(value: str) -> str | None:
 
 
 def scan(text: str, found: list[str]) -> str:
-    """`text` without labelled numbers, dates, ages over 89, street addresses, VINs, IMEIs; ZIP codes to three digits."""
+    """`text` without labelled numbers, dates, ages over 89, street addresses, VINs, IMEIs; ZIPs to three digits."""
     if not _DIGIT.search(text):
         return text
 

@@ -97,25 +97,11 @@ _THINGS = _table(words.THINGS)
 _THING_SIGNS = _table(words.THING_SIGNS)
 _ALLOWED = _table(words.TEXT_ALLOWED)
 _NAME_NOUNS = _table(words.AMBIGUOUS_NAME)
-_OWNERS = _PEOPLE | frozenset(
-    "account acct lead my your owner admin agent author_person cardholder card parent guardian legal full real middle maiden".split()
-)
-_QUESTIONS = frozenset(
-    "is has have can allow allows show hide enable accepts accept wants want should use no with without require utm".split()
-)
-_FREE_ENDINGS = frozenset("message comment comments note notes feedback remarks".split())
+_OWNERS = _PEOPLE | words.table(words.NAME_OWNERS)
+_QUESTIONS = words.table(words.QUESTIONS)
 
 # These mean themselves only when nothing unknown stands before them: `table_cell`, `file_zip`, `hash_address`.
-_TIMID = frozenset(
-    "tel cell mobile mobil fax handy gsm movil portable address addr adres adresse adress via str rue gate gata calle rua cim vej"
-    " ip ips zip postal cep plz psc mac lat lng lon coord coords ga gid scid awc kx clid fbp fbc city ort stad stadt ville mesto obec oras comune"
-    " district metro region secret otp cookie cookies cc csc bic rib nir nie nif cif dni pps hetu vin targa serial udi license licence certificate"
-    " account accounts acct birth nick login handle initials mail mails meil name names nom nome nombre naam namn navn nimi nev nume ime"
-    " date dates datum data fecha dato age ages message messages msg note notes search query q question questions review reviews condition"
-    " conditions request treatment photo photos picture pictures avatar avatars foto fotos uid muid fnr afm oib egn cnp cpf emso"
-    " ua fingerprint skype telegram residence residency complement complemento jwt departement commune county town village locality suburb precinct"
-    " street gps signature signatures biometric biometrics termin cita employer workplace psswd pass ssn".split()
-) - {"ssn"}
+_TIMID = words.table(words.TIMID)
 
 
 def classify(name: str) -> Name | None:
@@ -171,7 +157,7 @@ def text_allowed(name: str) -> bool:
 
 
 def _phrase(parts: list[str]) -> Name | None:
-    """The longest known name in consecutive words; what stands around it must be known or, for bold names, before it."""
+    """The longest known name in consecutive words. What is around it must be known, or stand before a bold name."""
     count = len(parts)
     if parts[-1] in _NAME_NOUNS:
         return Name("pii", "name") if all(part in _OWNERS for part in parts[:-1]) else None

@@ -31,7 +31,8 @@ def _context(words: str) -> re.Pattern[str]:
 
 
 PHONE_WORDS = _context(
-    r"phone|telephone|tel|mobile|mob|cell|call(?: me| us)?|calling|fax|whats ?app|sms|text me|ring(?: me)?|reach me|dial|contact(?: number)?"
+    r"phone|telephone|tel|mobile|mob|cell|call(?: me| us)?|calling|fax"
+    r"|whats ?app|sms|text me|ring(?: me)?|reach me|dial|contact(?: number)?"
     r"|telefon(?:o|e|nummer|nr)?|rufnummer|handy(?:nummer)?|mobil|anrufen|erreichbar|rufen|portable|t[ée]l[ée]phone|num[ée]ro|appelez|joindre"
     r"|m[óo]vil|celular|ll[aá]m(?:ar|ame|eme)|cellulare|chiama(?:mi|temi)?|telem[óo]vel|ligar|telefoon(?:nummer)?|mobiel|bel(?:len)?|kom[óo]rka|zadzwo[ńn]"
     r"|numer(?: telefonu)?|ring|puhelin|ara(?:y[ıi]n)?|тел(?:ефон)?|звоните|позвоните|電話|电话|手机|전화"
@@ -117,7 +118,9 @@ _CARD_GROUPS = re.compile(
     "9{12,19}|9{4}(?:[ -]9{4}){2,3}(?:[ -]9{1,4})?|9{4}[ -]9{6}[ -]9{4,5}|9{6}[ -]9{10,13}|9{4}(?:\\.9{4}){3}"
 )
 _NANP = re.compile(
-    r"(?:\+?1[ .-]?)?(?:\(([2-9][0-9]{2})\)[ .-]?|([2-9][0-9]{2})([ .-]))([2-9][0-9]{2}|01[0-9])[ .-]?[0-9]{4}|1[-. /]([2-9][0-9]{2})[-. /][0-9]{3}[-. /][0-9]{4}"
+    r"(?:\+?1[ .-]?)?(?:\(([2-9][0-9]{2})\)[ .-]?|([2-9][0-9]{2})([ .-]))"
+    r"([2-9][0-9]{2}|01[0-9])[ .-]?[0-9]{4}"
+    r"|1[-. /]([2-9][0-9]{2})[-. /][0-9]{3}[-. /][0-9]{4}"
 )
 _LOCAL = re.compile("[2-9][0-9]{2}[ .-][0-9]{4}")
 _FICTION = re.compile("555[ .-]01[0-9]{2}")

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import re
 
+from processor.privacy import words
+
 _CAPITALISED = re.compile(
     r"(?:[^\W\d_a-z][^\W\d_]*(?:['’-][^\W\d_]+)*\.?|van|von|de|der|den|di|da|dos|del|la|le|el|al|bin|zu)"
 )
 _UNCASED = re.compile("[\u3041-\u30ff\u4e00-\u9fff\uac00-\ud7a3]+")
-_PAGE_WORDS = frozenset(
-    """
-    sale summer winter spring autumn fall black friday cyber monday newsletter form button page banner shirt shoes shoe plan pro
-    premium basic offer deal campaign launch test menu video gift card free trial download guide ebook webinar sign up signup login
-    log in out contact us get started learn more add to cart buy now shop checkout home about product blue red green white default
-    standard new old header footer hero section main primary secondary click view page scroll event website site app web mobile email
-    search the for and of with your our my submit request demo quote book call order purchase subscribe subscription lead conversion
-    """.split()
-)
+_PAGE_WORDS = words.table(words.PAGE_WORDS)
 
 
 def looks_like_person(text: str) -> bool:

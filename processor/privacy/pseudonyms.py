@@ -39,7 +39,7 @@ class Pseudonyms:
         return known
 
     def identifier(self, value: str) -> str:
-        """`p<key version>:<48 hexadecimal digits>`; `value` itself when it is a pseudonym under any of the client's keys."""
+        """`p<key version>:<48 hexadecimal digits>`; `value` itself when one of the client's keys made it."""
         known = self._identifiers.get(value)
         if known is None:
             known = value if self.ours(value) else self._make(value)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from pipeline.clients import PrivacyLevel
-from processor.privacy import consent, names, record
+from processor.privacy import consent, names, record, words
 from processor.privacy.values import Context
 
 
@@ -75,24 +75,12 @@ class RuleSet(dict[str, "Rule | None"]):
         return rule
 
 
-_LABELS = frozenset(
-    "field label key fieldname fieldid fieldlabel inputname inputid inputlabel question property attribute formfield elementname parameter"
-    " param placeholder prompt fieldkey variablename slug type inputtype fieldtype".split()
-)
-_CONTENTS = frozenset(
-    "value values val answer answers response responses content contents input inputvalue fieldvalue newvalue oldvalue currentvalue text"
-    " rawvalue displayvalue selected selectedvalue entered".split()
-)
-_PARTS_OF_NAME = frozenset("first last given family middle".split())
+_LABELS = words.table(words.FIELD_LABELS)
+_CONTENTS = words.table(words.FIELD_CONTENTS)
+_PARTS_OF_NAME = frozenset(["first", "last", "given", "family", "middle"])
 _SKIPPED_COLUMNS = ("id", "event_id", "batch_id", "client_id", "timestamp", "created_at")
-_VERSIONS = frozenset("version versions release build firmware osversion appversion sdkversion libraryversion".split())
-_THING_NUMBERS = frozenset(
-    "order orders transaction transactions invoice receipt product item sku ean gtin upc isbn asin mpn tracking shipment parcel ticket"
-    " booking reservation payment refund coupon voucher campaign ad adset adgroup creative placement keyword event request trace span"
-    " correlation build commit revision hash checksum etag nonce uuid guid serialless position price total subtotal amount revenue tax"
-    " discount quantity cost timestamp time ts cart checkout basket list variant page post article job query cache form experiment"
-    " bestellung bestellnummer auftrag rechnung commande facture pedido factura ordine fattura fatura bestelling factuur zamowienie".split()
-)
+_VERSIONS = words.table(words.VERSIONS)
+_THING_NUMBERS = words.table(words.THING_NUMBERS)
 
 
 @lru_cache(maxsize=4096)

@@ -43,7 +43,8 @@ _PARAMETER = re.compile(r"(?<![^?&;#\s,{(])([\w.%+\[\]$~-]{1,80})=([^&;#\s]*)")
 _TOKEN = re.compile(r"[^\s/?&=#;,\"'<>]++")
 _UUID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 _TIMESTAMP = re.compile(
-    "[12][0-9]{3}-[01][0-9]-[0-3][0-9](?:[T ][0-2][0-9]:[0-5][0-9](?::[0-6][0-9](?:[.,][0-9]{1,9})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?|1[0-9]{9}(?:[0-9]{3})?"
+    "[12][0-9]{3}-[01][0-9]-[0-3][0-9](?:[T ][0-2][0-9]:[0-5][0-9](?::[0-6][0-9](?:[.,][0-9]{1,9})?)?"
+    "(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?|1[0-9]{9}(?:[0-9]{3})?"
 )
 _URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]{1,15}:)?//\S+|/\S*")
 _ADDRESS = re.compile(r"[^\s\"'<>]++")
@@ -180,7 +181,10 @@ class Values:
                 text = _PARAMETER.sub(lambda match: self._one_parameter(match, context, found, depth), text)
             if "%" in text:
                 text = _TOKEN.sub(
-                    lambda match: self._decoded(match[0], context, found, depth, plus=False) if "%" in match[0] else match[0], text
+                    lambda match: (
+                        self._decoded(match[0], context, found, depth, plus=False) if "%" in match[0] else match[0]
+                    ),
+                    text,
                 )
         return self._detect(text, context, found)
 

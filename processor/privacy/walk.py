@@ -4,7 +4,7 @@ The loop keeps the state of the open object or array in local variables and the 
 depth costs memory, not recursion. What depends on something further on waits: identifiers until consent is known,
 the `name` of something until its neighbours are.
 
-Longer than other modules because the loop is one function on purpose: a call per member would cost a third of its speed.
+Longer than other modules because its loop is one function: a call per member would cost a third of the speed.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ class Shapes(dict[str, tuple[str, ...]]):
 
 @dataclass(slots=True)
 class Field:
-    """A value that waits for its neighbours: where it stands, its path, its rule, and the token if it is a number."""
+    """A value that waits for its neighbours: where it stands, its path, its rule, and the symbol if it is a number."""
 
     index: int
     path: str
     rule: Rule | None
-    token: int = -1
+    symbol: int = -1
 
 
 @dataclass(slots=True)
@@ -150,7 +150,7 @@ class Walk:
         findings.identifiers = findings.identifiers or bool(self._waiting or self._texts)
         findings.kinds += self.kinds
 
-    def run(self, outermost: RuleSet) -> None:  # noqa: C901, PLR0912, PLR0915
+    def run(self, outermost: RuleSet) -> None:
         """Walk all pieces. Raises UnparsableRecord when they are no JSON text."""
         book, pieces, shapes = self._book, self.pieces, self._engine.shapes
         anywhere, events, plain = book.any, book.event, book.plain
@@ -169,17 +169,17 @@ class Walk:
         index = 0
         while True:
             # A structural piece.
-            for number, token in enumerate(shapes[pieces[index]]):
-                if token == ",":
+            for number, symbol in enumerate(shapes[pieces[index]]):
+                if symbol == ",":
                     if state != _AFTER or not stack:
                         raise UnparsableRecord("a comma stands where none may")
                     ordinal += 1
                     state = _KEY if is_object else _VALUE
-                elif token == ":":
+                elif symbol == ":":
                     if state != _COLON:
                         raise UnparsableRecord("a colon stands where none may")
                     state = _VALUE
-                elif token == "{" or token == "[":
+                elif symbol == "{" or symbol == "[":
                     if state != _VALUE and state != _FIRST_VALUE:
                         raise UnparsableRecord("a bracket stands where none may")
                     if len(stack) >= _DEEPEST:
@@ -205,10 +205,10 @@ class Walk:
                                 self._hit(path, rule.kind)
                         if rule is not None or inherited is not None:
                             inherited = self._inherited(key, rule, inherited, neighbours)
-                    elif token == "{" and rules is events:
+                    elif symbol == "{" and rules is events:
                         scope = Scope(parent=self.scope)
                         self.events.append(scope)
-                    is_object = token == "{"
+                    is_object = symbol == "{"
                     prefix = path + "." if is_object and path else path
                     ordinal = signs = 0
                     neighbours = None
@@ -220,8 +220,8 @@ class Walk:
                         if rule is not None and rule.act not in (Act.INSPECT, Act.NAME):
                             rule = None
                         state = _FIRST_VALUE
-                elif token == "}" or token == "]":
-                    if (token == "}") is not is_object or not stack or state not in (_AFTER, _FIRST_KEY, _FIRST_VALUE):
+                elif symbol == "}" or symbol == "]":
+                    if (symbol == "}") is not is_object or not stack or state not in (_AFTER, _FIRST_KEY, _FIRST_VALUE):
                         raise UnparsableRecord("a bracket closes what isn't open")
                     if neighbours is not None:
                         self._meet(neighbours, signs, role, scope)
@@ -237,12 +237,12 @@ class Walk:
                         raise UnparsableRecord("a value stands where none may")
                     if not stack:
                         raise UnparsableRecord("the record isn't a JSON object")
-                    if rule is not None or inherited is not None or len(token) > 11:
+                    if rule is not None or inherited is not None or len(symbol) > 11:
                         if rule is not None:
                             signs |= rule.sign
                         path = prefix + key if is_object else f"{prefix}[{ordinal}]"
                         place = Field(index, path, rule, number)
-                        neighbours = self._literal(place, token, key, inherited, neighbours, scope)
+                        neighbours = self._literal(place, symbol, key, inherited, neighbours, scope)
                     state = _AFTER
             index += 1
             if index == total:
@@ -318,8 +318,8 @@ class Walk:
     def _replace(self, place: Field, rule: Rule) -> None:
         """Put the rule's marker, or null for the ids of sessions and visitors, in the place of a string or a number."""
         null = rule.kind in _NULLED
-        if place.token >= 0:
-            self._numbers.setdefault(place.index, {})[place.token] = "null" if null else f'"{rule.marker}"'
+        if place.symbol >= 0:
+            self._numbers.setdefault(place.index, {})[place.symbol] = "null" if null else f'"{rule.marker}"'
         else:
             self.pieces[place.index] = record.bare("null") if null else rule.marker
         self._hit(place.path, rule.kind)
@@ -386,7 +386,7 @@ class Walk:
 
     def _apply(self, place: Field, rule: Rule, scope: Scope) -> None:
         """Do to a string or number what `rule` says."""
-        if place.token >= 0:
+        if place.symbol >= 0:
             self._number(place, rule, scope)
             return
         body = self.pieces[place.index]
@@ -435,7 +435,7 @@ class Walk:
     def _literal(
         self,
         place: Field,
-        token: str,
+        symbol: str,
         key: str,
         inherited: Rule | Neighbours | None,
         neighbours: Neighbours | None,
@@ -443,15 +443,15 @@ class Walk:
     ) -> Neighbours | None:
         """A number, true, false or null. Only numbers can identify; true is an answer in consent objects."""
         rule = place.rule
-        if token in ("true", "false", "null"):
+        if symbol in ("true", "false", "null"):
             if rule is None:
                 return neighbours
-            if rule.act == Act.PURPOSE and token != "null":
-                scope.say(rule.purpose, token == "true")
-            elif rule.act == Act.SIGNAL and token == "true":
+            if rule.act == Act.PURPOSE and symbol != "null":
+                scope.say(rule.purpose, symbol == "true")
+            elif rule.act == Act.SIGNAL and symbol == "true":
                 scope.signal(rule.purpose)
-            elif rule.act == Act.ADDRESS and token == "null":
-                self._numbers.setdefault(place.index, {})[place.token] = self._address("")
+            elif rule.act == Act.ADDRESS and symbol == "null":
+                self._numbers.setdefault(place.index, {})[place.symbol] = self._address("")
             return neighbours
         if inherited is not None and (rule is None or rule.act in _OUTRANKED):
             if isinstance(inherited, Neighbours):
@@ -465,47 +465,47 @@ class Walk:
             neighbours = neighbours or Neighbours()
             neighbours.contents.append(place)
         elif rule is not None and rule.act not in (Act.INSPECT, Act.LABEL, Act.NAME, Act.SKIP):
-            self._number(place, rule, scope, token)
+            self._number(place, rule, scope, symbol)
         elif rule is None or rule.act != Act.SKIP:
             kind = (
-                numbers.kind(token, key, identifiers=rule is None or rule.context.identifiers)
-                if token.isdigit()
+                numbers.kind(symbol, key, identifiers=rule is None or rule.context.identifiers)
+                if symbol.isdigit()
                 else None
             )
             if kind:
-                self._numbers.setdefault(place.index, {})[place.token] = f'"[REDACTED:{kind}]"'
+                self._numbers.setdefault(place.index, {})[place.symbol] = f'"[REDACTED:{kind}]"'
                 self._hit(place.path, kind)
         return neighbours
 
-    def _number(self, place: Field, rule: Rule, scope: Scope, token: str = "") -> None:
-        token = token or self._engine.shapes[self.pieces[place.index]][place.token]
+    def _number(self, place: Field, rule: Rule, scope: Scope, symbol: str = "") -> None:
+        symbol = symbol or self._engine.shapes[self.pieces[place.index]][place.symbol]
         match rule.act:
             case Act.IDENTIFIER:
                 self._waiting.append((scope, rule, place))
                 return
             case Act.PSEUDONYM:
-                new = f'"{self._pseudonym(token)}"'
+                new = f'"{self._pseudonym(symbol)}"'
             case Act.ADDRESS:
                 new = self._address("")
             case Act.ZIP:
-                new = f'"{health.zip_code(token.zfill(5)) or rule.marker}"'
+                new = f'"{health.zip_code(symbol.zfill(5)) or rule.marker}"'
             case Act.DATE | Act.AGE:
-                answer = health.date_or_age(token)
+                answer = health.date_or_age(symbol)
                 if answer is None:
                     return
                 new = f'"{answer}"'
             case Act.REDACT if rule.kind == "free_text":
                 return
             case Act.PURPOSE:
-                scope.say(rule.purpose, token == "1")
+                scope.say(rule.purpose, symbol == "1")
                 return
             case Act.SIGNAL:
-                if token == "1":
+                if symbol == "1":
                     scope.signal(rule.purpose)
                 return
             case _:
                 new = f'"{rule.marker}"'
-        self._numbers.setdefault(place.index, {})[place.token] = new
+        self._numbers.setdefault(place.index, {})[place.symbol] = new
         self._hit(place.path, rule.kind)
 
     def _label(self, body: str) -> Rule | None:
@@ -520,7 +520,7 @@ class Walk:
         for place in neighbours.contents:
             if label is not None:
                 self._apply(place, label, scope)
-            elif place.token < 0:
+            elif place.symbol < 0:
                 self._inspect(place.index, place.path, self.pieces[place.index], self._book.plain, scope)
         for place in neighbours.names:
             rule = place.rule

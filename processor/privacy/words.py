@@ -6,54 +6,64 @@ separators: `Code postal`, `code_postal` and `codePostal` all become `codepostal
 
 from __future__ import annotations
 
+
+def table(text: str) -> frozenset[str]:
+    """The words of a table that needs no folding."""
+    return frozenset(text.split())
+
+
 EMAIL = """
-email mail emailaddress mailaddress emailaddr emailid emails mails useremail loginemail emailadresse mailadresse epost
-epostadresse epostadress eposta epostaadresi courriel adresseemail adressemail adressemel correo correoelectronico
-direcciondecorreo direccioncorreo correos indirizzoemail indirizzomail postaelettronica emailadres mailadres
-enderecodeemail enderecoemail correioeletronico adresemail adresmailowy adrespocztyelektronicznej pocztaelektroniczna
-sahkoposti sahkopostiosoite emailcim adresaemail drepturiemail elpastas epasts meil почта электроннаяпочта
-адресэлектроннойпочты емейл имейл эмейл емайл пошта електроннапошта メール メールアドレス eメール 電子メール 邮箱 电子邮件 电子邮箱
-邮件 電子郵件 電郵 이메일 이메일주소 메일 البريدالالكتروني replyto paypalemail emailto mailto emailhash hashedemail emailsha256 sha256email
-emailmd5 md5email sha256emailaddress hashedemailaddress
+email mail emailaddress mailaddress emailaddr emailid emails mails useremail loginemail emailadresse mailadresse
+epost epostadresse epostadress eposta epostaadresi courriel adresseemail adressemail adressemel correo
+correoelectronico direcciondecorreo direccioncorreo correos indirizzoemail indirizzomail postaelettronica emailadres
+mailadres enderecodeemail enderecoemail correioeletronico adresemail adresmailowy adrespocztyelektronicznej
+pocztaelektroniczna sahkoposti sahkopostiosoite emailcim adresaemail drepturiemail elpastas epasts meil почта
+электроннаяпочта адресэлектроннойпочты емейл имейл эмейл емайл пошта електроннапошта メール メールアドレス eメール
+電子メール 邮箱 电子邮件 电子邮箱 邮件 電子郵件 電郵 이메일 이메일주소 메일 البريدالالكتروني replyto paypalemail
+emailto mailto emailhash hashedemail emailsha256 sha256email emailmd5 md5email sha256emailaddress hashedemailaddress
 """
 
 PHONE = """
-phone phones telephone telephones tel phonenumber phonenumbers phoneno phonenr phonenum telno telnr telnumber telephonenumber
-telephoneno mobile mobilephone mobilenumber mobileno mobilenr cell cellphone cellnumber cellphonenumber cellular fax faxnumber
-faxno telefax telefaxnummer landline homephone workphone dayphone eveningphone daytimephone contactnumber contactno callback
-callbacknumber whatsapp whatsappnumber msisdn smsnumber telefon telefonnummer telefonnr rufnummer mobil mobilnummer mobiltelefon
-mobilfunk mobilfunknummer handy handynummer handynr festnetz faxnummer numerodetelephone numerotelephone telephoneportable
-telephonemobile telephonefixe numeroportable telefono telefonos numerodetelefono numerotelefono telefonomovil telefonofijo movil
-celular cellulare telefonocellulare recapitotelefonico telefone telefones numerodetelefone numerotelefone telemovel
-telefonecelular celulartelefone telefoon telefoonnummer telefoonnr mobielnummer mobieltelefoonnummer mobiel gsm gsmnummer gsmno
-numertelefonu telefonkomorkowy komorka nrtelefonu nrtel mobilnytelefon telefonnumer mobilnytelefonnummer puhelin puhelinnumero
-matkapuhelin telefonszam mobilszam telefonnicislo cislotelefonu mobilni telefoncislo numardetelefon telefonmobil telefonnumarasi
-telefonno ceptelefonu cepno ceptel τηλεφωνο κινητο телефон номертелефона мобильный мобильныйтелефон мобильныйномер мобилен тел
-контактныйтелефон мобильнийтелефон 電話 電話番号 携帯 携帯電話 携帯番号 でんわ 电话 电话号码 手机 手机号 手机号码 联系电话 手機 手機號碼 電話號碼 전화 전화번호
-휴대폰 휴대전화 휴대폰번호 연락처 هاتف رقمالهاتف phonehash hashedphone phonesha256 sha256phone hashedphonenumber sha256phonenumber
+phone phones telephone telephones tel phonenumber phonenumbers phoneno phonenr phonenum telno telnr telnumber
+telephonenumber telephoneno mobile mobilephone mobilenumber mobileno mobilenr cell cellphone cellnumber
+cellphonenumber cellular fax faxnumber faxno telefax telefaxnummer landline homephone workphone dayphone
+eveningphone daytimephone contactnumber contactno callback callbacknumber whatsapp whatsappnumber msisdn smsnumber
+telefon telefonnummer telefonnr rufnummer mobil mobilnummer mobiltelefon mobilfunk mobilfunknummer handy handynummer
+handynr festnetz faxnummer numerodetelephone numerotelephone telephoneportable telephonemobile telephonefixe
+numeroportable telefono telefonos numerodetelefono numerotelefono telefonomovil telefonofijo movil celular cellulare
+telefonocellulare recapitotelefonico telefone telefones numerodetelefone numerotelefone telemovel telefonecelular
+celulartelefone telefoon telefoonnummer telefoonnr mobielnummer mobieltelefoonnummer mobiel gsm gsmnummer gsmno
+numertelefonu telefonkomorkowy komorka nrtelefonu nrtel mobilnytelefon telefonnumer mobilnytelefonnummer puhelin
+puhelinnumero matkapuhelin telefonszam mobilszam telefonnicislo cislotelefonu mobilni telefoncislo numardetelefon
+telefonmobil telefonnumarasi telefonno ceptelefonu cepno ceptel τηλεφωνο κινητο телефон номертелефона мобильный
+мобильныйтелефон мобильныйномер мобилен тел контактныйтелефон мобильнийтелефон 電話 電話番号 携帯 携帯電話 携帯番号
+でんわ 电话 电话号码 手机 手机号 手机号码 联系电话 手機 手機號碼 電話號碼 전화 전화번호 휴대폰 휴대전화 휴대폰번호
+연락처 هاتف رقمالهاتف phonehash hashedphone phonesha256 sha256phone hashedphonenumber sha256phonenumber
 """
 
 NAME = """
-firstname lastname surname forename forenames surnames givenname givennames familyname fullname middlename maidenname legalname
-birthname preferredname realname personname peoplename contactname contactperson recipientname customername clientname
-username1st buyername shoppername guestname membername patientname employeename ownername holdername accountholder
-accountholdername cardholder cardholdername nameoncard ccname applicantname leadname subscribername spousename partnername
-parentname mothername fathername childname kidname studentname teachername doctorname physicianname signatoryname signername
-payername payeename passengername travellername travelername drivername tenantname insuredname beneficiaryname delegatename
-attendeename participantname visitorname yourname myname namefirst namelast namefull firstandlastname firstlastname
-mothersmaidenname mothermaidenname secondname thirdname initials middleinitial fname lname mname
-vorname vornamen nachname zuname familienname geburtsname vollername vollstandigername namevorname vorundnachname rufname
-ansprechpartner kontoinhaber karteninhaber prenom prenoms nomdefamille nomcomplet nomprenom nometprenom prenometnom nomdenaissance
-nomdejeunefille nomduclient titulaire titulairedelacarte nombreyapellidos nombrecompleto nombrepropio apellido apellidos
-primerapellido segundoapellido apellidopaterno apellidomaterno primernombre segundonombre titular titulardelatarjeta cognome
-nomecognome nomeecognome nomecompleto nominativo intestatario nomeproprio primeironome ultimonome sobrenome apelido nomedemae
-nomedamae voornaam voornamen achternaam familienaam volledigenaam tussenvoegsel roepnaam meisjesnaam naamkaarthouder imie imiona
-nazwisko imieinazwisko nazwiskorodowe pelneimie fornamn efternamn fulltnamn fornavn etternavn efternavn fulltnavn mellomnavn
-mellemnavn etunimi sukunimi kokonimi keresztnev vezeteknev csaladnev teljesnev jmeno prijmeni krestnijmeno meno priezvisko prenume
-numedefamilie numecomplet ime prezime imeiprezime vardas pavarde vards uzvards eesnimi perekonnanimi adsoyad adisoyadi adiniz
-soyad soyadi soyadiniz isim isimsoyisim ονομα επωνυμο ονοματεπωνυμο имя фамилия отчество фио полноеимя имяифамилия имяфамилия
-вашеимя імя прізвище побатькові име фамилно 氏名 姓名 お名前 姓 名 名字 苗字 せい めい フリガナ ふりがな カナ 真实姓名 联系人 收货人 收件人 이름
-성명 성함 실명 الاسم الاسمالكامل اسمالعائلة
+firstname lastname surname forename forenames surnames givenname givennames familyname fullname middlename
+maidenname legalname birthname preferredname realname personname peoplename contactname contactperson recipientname
+customername clientname username1st buyername shoppername guestname membername patientname employeename ownername
+holdername accountholder accountholdername cardholder cardholdername nameoncard ccname applicantname leadname
+subscribername spousename partnername parentname mothername fathername childname kidname studentname teachername
+doctorname physicianname signatoryname signername payername payeename passengername travellername travelername
+drivername tenantname insuredname beneficiaryname delegatename attendeename participantname visitorname yourname
+myname namefirst namelast namefull firstandlastname firstlastname mothersmaidenname mothermaidenname secondname
+thirdname initials middleinitial fname lname mname vorname vornamen nachname zuname familienname geburtsname
+vollername vollstandigername namevorname vorundnachname rufname ansprechpartner kontoinhaber karteninhaber prenom
+prenoms nomdefamille nomcomplet nomprenom nometprenom prenometnom nomdenaissance nomdejeunefille nomduclient
+titulaire titulairedelacarte nombreyapellidos nombrecompleto nombrepropio apellido apellidos primerapellido
+segundoapellido apellidopaterno apellidomaterno primernombre segundonombre titular titulardelatarjeta cognome
+nomecognome nomeecognome nomecompleto nominativo intestatario nomeproprio primeironome ultimonome sobrenome apelido
+nomedemae nomedamae voornaam voornamen achternaam familienaam volledigenaam tussenvoegsel roepnaam meisjesnaam
+naamkaarthouder imie imiona nazwisko imieinazwisko nazwiskorodowe pelneimie fornamn efternamn fulltnamn fornavn
+etternavn efternavn fulltnavn mellomnavn mellemnavn etunimi sukunimi kokonimi keresztnev vezeteknev csaladnev
+teljesnev jmeno prijmeni krestnijmeno meno priezvisko prenume numedefamilie numecomplet ime prezime imeiprezime
+vardas pavarde vards uzvards eesnimi perekonnanimi adsoyad adisoyadi adiniz soyad soyadi soyadiniz isim isimsoyisim
+ονομα επωνυμο ονοματεπωνυμο имя фамилия отчество фио полноеимя имяифамилия имяфамилия вашеимя імя прізвище
+побатькові име фамилно 氏名 姓名 お名前 姓 名 名字 苗字 せい めい フリガナ ふりがな カナ 真实姓名 联系人 收货人
+收件人 이름 성명 성함 실명 الاسم الاسمالكامل اسمالعائلة
 """
 
 AMBIGUOUS_NAME = """
@@ -61,312 +71,412 @@ name names nom nome nombre naam namn navn nimi nazwa nev nume imię назван
 """
 
 USERNAME = """
-username usernames userlogin login loginname loginid nickname nick screenname userhandle twitterhandle instagramhandle skype
-skypeid skypename telegram telegramid telegramusername linkedinurl facebookprofile instagramusername tiktokusername
-discordusername wechat wechatid wechatnumber benutzername nutzername benutzerkennung anmeldename nomutilisateur
-nomdutilisateur identifiantutilisateur pseudo nombreusuario nombredeusuario nomeutente nomedeusuario nomeusuario gebruikersnaam
-nazwauzytkownika anvandarnamn brukernavn brugernavn kayttajanimi felhasznalonev uzivatelskejmeno kullaniciadi логин
-имяпользователя никнейм ユーザー名 ユーザ名 ニックネーム 用户名 昵称 微信 微信号 사용자이름 닉네임 displayname
+username usernames userlogin login loginname loginid nickname nick screenname userhandle twitterhandle
+instagramhandle skype skypeid skypename telegram telegramid telegramusername linkedinurl facebookprofile
+instagramusername tiktokusername discordusername wechat wechatid wechatnumber benutzername nutzername
+benutzerkennung anmeldename nomutilisateur nomdutilisateur identifiantutilisateur pseudo nombreusuario
+nombredeusuario nomeutente nomedeusuario nomeusuario gebruikersnaam nazwauzytkownika anvandarnamn brukernavn
+brugernavn kayttajanimi felhasznalonev uzivatelskejmeno kullaniciadi логин имяпользователя никнейм ユーザー名
+ユーザ名 ニックネーム 用户名 昵称 微信 微信号 사용자이름 닉네임 displayname
 """
 
 ADDRESS = """
 address addresses addr addressline addresslines fulladdress streetaddress street streetname streetno streetnumber
-streetline housenumber houseno housename buildingnumber apartment apartmentnumber aptnumber aptno flatnumber unitnumber pobox homeaddress
-workaddress mailingaddress postaladdress deliveryaddress residentialaddress residence billingaddress shippingaddress
-permanentaddress currentaddress addresscomplement adresse adresszeile adresszusatz anschrift lieferanschrift rechnungsanschrift
-lieferadresse rechnungsadresse wohnanschrift strasse strassenname strasseundhausnummer strassehausnummer hausnummer hausnr str
-postfach adressepostale adressecomplete adressedelivraison adressedefacturation complementdadresse complementadresse rue
-numeroderue nomderue direccion direccioncompleta direcciondeenvio direcciondefacturacion domicilio calle numerodecalle
-indirizzo indirizzocompleto indirizzodispedizione numerocivico endereco enderecocompleto logradouro morada rua complemento
-adres adresregel straat straatnaam huisnummer huisnr toevoeging bezorgadres factuuradres ulica nrdomu nrmieszkania numerdomu
-adreszamieszkania adresdostawy adress gatuadress gata gatunamn leveransadress fakturaadress gateadresse gate vejnavn husnummer
-leveringsadresse osoite katuosoite lahiosoite cim lakcim utca hazszam adresa ulicecp strada adresalivrare sokak mahalle acikadres
-adresi teslimatadresi διευθυνση οδος адрес улица домашнийадрес адресдоставки номердома квартира адреса вулиця 住所 番地 丁目 建物名
-都道府県市区町村 地址 详细地址 街道 收货地址 通讯地址 住址 주소 상세주소 도로명주소 العنوان
+streetline housenumber houseno housename buildingnumber apartment apartmentnumber aptnumber aptno flatnumber
+unitnumber pobox homeaddress workaddress mailingaddress postaladdress deliveryaddress residentialaddress residence
+billingaddress shippingaddress permanentaddress currentaddress addresscomplement adresse adresszeile adresszusatz
+anschrift lieferanschrift rechnungsanschrift lieferadresse rechnungsadresse wohnanschrift strasse strassenname
+strasseundhausnummer strassehausnummer hausnummer hausnr str postfach adressepostale adressecomplete
+adressedelivraison adressedefacturation complementdadresse complementadresse rue numeroderue nomderue direccion
+direccioncompleta direcciondeenvio direcciondefacturacion domicilio calle numerodecalle indirizzo indirizzocompleto
+indirizzodispedizione numerocivico endereco enderecocompleto logradouro morada rua complemento adres adresregel
+straat straatnaam huisnummer huisnr toevoeging bezorgadres factuuradres ulica nrdomu nrmieszkania numerdomu
+adreszamieszkania adresdostawy adress gatuadress gata gatunamn leveransadress fakturaadress gateadresse gate vejnavn
+husnummer leveringsadresse osoite katuosoite lahiosoite cim lakcim utca hazszam adresa ulicecp strada adresalivrare
+sokak mahalle acikadres adresi teslimatadresi διευθυνση οδος адрес улица домашнийадрес адресдоставки номердома
+квартира адреса вулиця 住所 番地 丁目 建物名 都道府県市区町村 地址 详细地址 街道 收货地址 通讯地址 住址 주소
+상세주소 도로명주소 العنوان
 """
 
 POSTAL_CODE = """
-zip zipcode zipcodes zips zippostal postcode postcodes postalcode postalcodes postal postalzip zippostalcode postzip zip4 zip5
-zipplus4 plz postleitzahl codepostal codigopostal codigospostales codicepostale codicediavviamentopostale cep codigopostal postnummer
-postnr kodpocztowy postinumero iranyitoszam irsz psc codpostal postakodu postindex почтовыйиндекс индекс поштовийіндекс
-郵便番号 邮编 邮政编码 郵遞區號 우편번호 ταχυδρομικοςκωδικας eircode
+zip zipcode zipcodes zips zippostal postcode postcodes postalcode postalcodes postal postalzip zippostalcode postzip
+zip4 zip5 zipplus4 plz postleitzahl codepostal codigopostal codigospostales codicepostale codicediavviamentopostale
+cep postnummer postnr kodpocztowy postinumero iranyitoszam irsz psc codpostal postakodu postindex почтовыйиндекс
+индекс поштовийіндекс 郵便番号 邮编 邮政编码 郵遞區號 우편번호 ταχυδρομικοςκωδικας eircode
 """
 
 BIRTH = """
-dob birthdate birthdates dateofbirth birthday birthdays bday birth birthyear birthmonth yearofbirth monthofbirth dayofbirth
-placeofbirth birthplace birthdt dateofbirthday geburtsdatum geburtstag geburtsort geburtsjahr gebdatum gebdat datenaissance
-datedenaissance lieudenaissance anneedenaissance naissance fechanacimiento fechadenacimiento fechanac nacimiento lugardenacimiento
-datanascita datadinascita dataedinascita luogodinascita datanascimento datadenascimento nascimento geboortedatum geboorteplaats
-geboortejaar dataurodzenia miejsceurodzenia rokurodzenia fodelsedatum fodelsedag fodelsear fodselsdato fodselsdag fodselsar
-syntymaaika syntymapaiva szuletesidatum datumnarozeni datumnarodenia datanasterii datumrodenja dogumtarihi dogumgunu dogumyili
-ημερομηνιαγεννησης датарождения деньрождения годрождения датанародження 生年月日 誕生日 出生日期 出生年月 生日 생년월일 생일
+dob birthdate birthdates dateofbirth birthday birthdays bday birth birthyear birthmonth yearofbirth monthofbirth
+dayofbirth placeofbirth birthplace birthdt dateofbirthday geburtsdatum geburtstag geburtsort geburtsjahr gebdatum
+gebdat datenaissance datedenaissance lieudenaissance anneedenaissance naissance fechanacimiento fechadenacimiento
+fechanac nacimiento lugardenacimiento datanascita datadinascita dataedinascita luogodinascita datanascimento
+datadenascimento nascimento geboortedatum geboorteplaats geboortejaar dataurodzenia miejsceurodzenia rokurodzenia
+fodelsedatum fodelsedag fodelsear fodselsdato fodselsdag fodselsar syntymaaika syntymapaiva szuletesidatum
+datumnarozeni datumnarodenia datanasterii datumrodenja dogumtarihi dogumgunu dogumyili ημερομηνιαγεννησης
+датарождения деньрождения годрождения датанародження 生年月日 誕生日 出生日期 出生年月 生日 생년월일 생일
 تاريخالميلاد
 """
 
 NATIONAL_ID = """
-ssn ssnlast4 last4ssn ssn4 socialsecurity socialsecurityno socialsecuritynumber socialsecuritynr socialinsurancenumber nationalid nationalidno
-nationalidnumber nationalidentifier nationalidentitynumber nationalinsurance nationalinsurancenumber nationalinsuranceno nino
-ninumber nhs nhsnumber nhsno identitycard identitycardnumber identitynumber idcard idcardnumber idcardno personalid
-personalidnumber personalidentitynumber personalidentificationnumber citizenid citizennumber taxid taxidnumber taxidentifier
-taxidentificationnumber taxnumber taxpayerid itin govid governmentid governmentidnumber aadhaar aadhaarnumber aadhar pannumber
-pancard sinnumber voterid passport passportno passportnumber passportnr passportid visanumber driverlicense driverlicence
-driverslicense driverslicence driverlicensenumber driverslicensenumber driverslicencenumber drivinglicence drivinglicense
-drivinglicencenumber drivinglicensenumber dlnumber licencenumberdriver residencepermit personalausweis personalausweisnummer
-ausweisnummer ausweisnr reisepass reisepassnummer steuerid steueridnr steuernummer steueridentifikationsnummer idnr
-sozialversicherungsnummer svnummer svnr rentenversicherungsnummer krankenversicherungsnummer versichertennummer
-fuhrerscheinnummer ahvnummer ahv nir numerosecuritesociale numerodesecuritesociale securitesociale numerosecu numsecu
-carteidentite cartenationaledidentite numerofiscal numerofiscale passeport numeropasseport permisdeconduire dni nie nif dninie
-numerodni documentoidentidad documentodeidentidad numerodedocumento numerodocumento cedula curp rfc nuss seguridadsocial
-numeroseguridadsocial pasaporte permisodeconducir codicefiscale codfiscale cartaidentita cartadiidentita passaporto patente
-tesserasanitaria cpf cnpj numerodecontribuinte contribuinte cartaocidadao cartaodecidadao bilhetedeidentidade niss bsn bsnnummer
-burgerservicenummer sofinummer paspoort paspoortnummer rijbewijs rijbewijsnummer identiteitskaart rijksregisternummer
-rijksregister insz numeronational numeroregistrenational pesel peselnumber numerpesel dowodosobisty numerdowodu paszport
-prawojazdy personnummer personnr samordningsnummer korkortsnummer personalnumber cpr cprnummer cprnr korekort
-fodselsnummer fnr dnummer henkilotunnus hetu sotu ajokortti passi rodnecislo rodnocislo cislopasu cnp codnumericpersonal oib
-emso egn amka afm kennitala isikukood asmenskodas personaskods tajszam adoazonosito szemelyiszam tckimlik tckimlikno tckn kimlikno
-kimliknumarasi vergino pasaportno инн снилс паспорт номерпаспорта паспортныеданные серияпаспорта водительскиеправа иин егн マイナンバー
-個人番号 パスポート番号 運転免許証番号 身份证 身份证号 身份证号码 护照 护照号 护照号码 身分證 身分證字號 주민등록번호 주민번호 여권번호 운전면허번호 ppsn ppsnumber
-pps ppsno
+ssn ssnlast4 last4ssn ssn4 socialsecurity socialsecurityno socialsecuritynumber socialsecuritynr
+socialinsurancenumber nationalid nationalidno nationalidnumber nationalidentifier nationalidentitynumber
+nationalinsurance nationalinsurancenumber nationalinsuranceno nino ninumber nhs nhsnumber nhsno identitycard
+identitycardnumber identitynumber idcard idcardnumber idcardno personalid personalidnumber personalidentitynumber
+personalidentificationnumber citizenid citizennumber taxid taxidnumber taxidentifier taxidentificationnumber
+taxnumber taxpayerid itin govid governmentid governmentidnumber aadhaar aadhaarnumber aadhar pannumber pancard
+sinnumber voterid passport passportno passportnumber passportnr passportid visanumber driverlicense driverlicence
+driverslicense driverslicence driverlicensenumber driverslicensenumber driverslicencenumber drivinglicence
+drivinglicense drivinglicencenumber drivinglicensenumber dlnumber licencenumberdriver residencepermit
+personalausweis personalausweisnummer ausweisnummer ausweisnr reisepass reisepassnummer steuerid steueridnr
+steuernummer steueridentifikationsnummer idnr sozialversicherungsnummer svnummer svnr rentenversicherungsnummer
+krankenversicherungsnummer versichertennummer fuhrerscheinnummer ahvnummer ahv nir numerosecuritesociale
+numerodesecuritesociale securitesociale numerosecu numsecu carteidentite cartenationaledidentite numerofiscal
+numerofiscale passeport numeropasseport permisdeconduire dni nie nif dninie numerodni documentoidentidad
+documentodeidentidad numerodedocumento numerodocumento cedula curp rfc nuss seguridadsocial numeroseguridadsocial
+pasaporte permisodeconducir codicefiscale codfiscale cartaidentita cartadiidentita passaporto patente
+tesserasanitaria cpf cnpj numerodecontribuinte contribuinte cartaocidadao cartaodecidadao bilhetedeidentidade niss
+bsn bsnnummer burgerservicenummer sofinummer paspoort paspoortnummer rijbewijs rijbewijsnummer identiteitskaart
+rijksregisternummer rijksregister insz numeronational numeroregistrenational pesel peselnumber numerpesel
+dowodosobisty numerdowodu paszport prawojazdy personnummer personnr samordningsnummer korkortsnummer personalnumber
+cpr cprnummer cprnr korekort fodselsnummer fnr dnummer henkilotunnus hetu sotu ajokortti passi rodnecislo rodnocislo
+cislopasu cnp codnumericpersonal oib emso egn amka afm kennitala isikukood asmenskodas personaskods tajszam
+adoazonosito szemelyiszam tckimlik tckimlikno tckn kimlikno kimliknumarasi vergino pasaportno инн снилс паспорт
+номерпаспорта паспортныеданные серияпаспорта водительскиеправа иин егн マイナンバー 個人番号 パスポート番号
+運転免許証番号 身份证 身份证号 身份证号码 护照 护照号 护照号码 身分證 身分證字號 주민등록번호 주민번호 여권번호
+운전면허번호 ppsn ppsnumber pps ppsno
 """
 
 CARD = """
-cardnumber cardno cardnum cardnr creditcard creditcards creditcardno creditcardnumber creditcardnum creditcardnr ccnumber ccnum ccno
-ccnr debitcard debitcardnumber paymentcard paymentcardnumber bankcard bankcardnumber cardpan primaryaccountnumber cvv cvv2 cvc
-cvc2 csc cardcvv cardcvc cardcode cardsecuritycode securitycode cccvv cccvc cccsc cardverification cardverificationvalue cardexpiry
-cardexpiration cardexp cardexpirydate cardexpirationdate ccexp ccexpiry ccexpmonth ccexpyear expirydatecard cardlast4 last4digits
-kreditkarte kreditkartennummer kartennummer kartennr kartenprufnummer prufziffer cartebancaire cartedecredit numerocarte
-numerodecarte numerodecartebancaire cryptogramme tarjeta tarjetadecredito numerotarjeta numerodetarjeta cartadicredito
-numerocarta cartacredito numerodacarta cartao cartaodecredito numerocartao numerodocartao creditcardnummer kaartnummer numerkarty
+cardnumber cardno cardnum cardnr creditcard creditcards creditcardno creditcardnumber creditcardnum creditcardnr
+ccnumber ccnum ccno ccnr debitcard debitcardnumber paymentcard paymentcardnumber bankcard bankcardnumber cardpan
+primaryaccountnumber cvv cvv2 cvc cvc2 csc cardcvv cardcvc cardcode cardsecuritycode securitycode cccvv cccvc cccsc
+cardverification cardverificationvalue cardexpiry cardexpiration cardexp cardexpirydate cardexpirationdate ccexp
+ccexpiry ccexpmonth ccexpyear expirydatecard cardlast4 last4digits kreditkarte kreditkartennummer kartennummer
+kartennr kartenprufnummer prufziffer cartebancaire cartedecredit numerocarte numerodecarte numerodecartebancaire
+cryptogramme tarjeta tarjetadecredito numerotarjeta numerodetarjeta cartadicredito numerocarta cartacredito
+numerodacarta cartao cartaodecredito numerocartao numerodocartao creditcardnummer kaartnummer numerkarty
 kartakredytowa kreditkort kortnummer kredittkort luottokortti kortinnumero kredikarti kartnumarasi kartno номеркарты
-кредитнаякарта банковскаякарта クレジットカード カード番号 クレジットカード番号 信用卡 信用卡号 卡号 银行卡 银行卡号 카드번호 신용카드
+кредитнаякарта банковскаякарта クレジットカード カード番号 クレジットカード番号 信用卡 信用卡号 卡号 银行卡 银行卡号
+카드번호 신용카드
 """
 
 BANK = """
-iban ibannumber ibannr bic swiftbic bicswift bankaccount bankaccountno bankaccountnumber accountnumber accountno accountnum acctnumber
-acctno acctnum routingnumber routingno abarouting abanumber sortcode bsbnumber clabe bankdetails banknumber kontonummer kontonr
-kontoverbindung bankverbindung bankkonto bankleitzahl blz rib numerodecompte numerocompte comptebancaire cuentabancaria
-numerodecuenta numerocuenta contobancario contocorrente numeroconto numerodiconto contabancaria numerodaconta rekeningnummer
-bankrekening bankrekeningnummer numerkonta kontobankowe kontobankowe numerrachunku rachunekbankowy bankkontonummer tilinumero
-bankszamlaszam cislouctu hesapno hesapnumarasi bankahesabi номерсчета расчетныйсчет 口座番号 银行账号 银行账户 계좌번호
+iban ibannumber ibannr bic swiftbic bicswift bankaccount bankaccountno bankaccountnumber accountnumber accountno
+accountnum acctnumber acctno acctnum routingnumber routingno abarouting abanumber sortcode bsbnumber clabe
+bankdetails banknumber kontonummer kontonr kontoverbindung bankverbindung bankkonto bankleitzahl blz rib
+numerodecompte numerocompte comptebancaire cuentabancaria numerodecuenta numerocuenta contobancario contocorrente
+numeroconto numerodiconto contabancaria numerodaconta rekeningnummer bankrekening bankrekeningnummer numerkonta
+kontobankowe numerrachunku rachunekbankowy bankkontonummer tilinumero bankszamlaszam cislouctu hesapno hesapnumarasi
+bankahesabi номерсчета расчетныйсчет 口座番号 银行账号 银行账户 계좌번호
 """
 
 CREDENTIAL = """
-password passwords passwd passcode passphrase pwd userpassword newpassword oldpassword confirmpassword passwordconfirm
-passwordconfirmation currentpassword repeatpassword passwort passworter kennwort motdepasse mdp contrasena contrasenia
-clavedeacceso palavrapasse senha wachtwoord haslo losenord passord adgangskode kodeord salasana jelszo heslo parola sifre sifreniz
-пароль パスワード 暗証番号 密码 密碼 비밀번호 accesstoken refreshtoken authtoken idtoken sessiontoken bearertoken apikey apisecret
-clientsecret secret secretkey authorization authorizationheader cookie cookies setcookie jwt otp otpcode onetimepassword
-onetimecode verificationcode pinnumber pinnr securityanswer securityquestionanswer secretanswer mfacode twofactorcode totp smscode
-resettoken passwordtoken magiclink
+password passwords passwd passcode passphrase pwd userpassword newpassword oldpassword confirmpassword
+passwordconfirm passwordconfirmation currentpassword repeatpassword passwort passworter kennwort motdepasse mdp
+contrasena contrasenia clavedeacceso palavrapasse senha wachtwoord haslo losenord passord adgangskode kodeord
+salasana jelszo heslo parola sifre sifreniz пароль パスワード 暗証番号 密码 密碼 비밀번호 accesstoken refreshtoken
+authtoken idtoken sessiontoken bearertoken apikey apisecret clientsecret secret secretkey authorization
+authorizationheader cookie cookies setcookie jwt otp otpcode onetimepassword onetimecode verificationcode pinnumber
+pinnr securityanswer securityquestionanswer secretanswer mfacode twofactorcode totp smscode resettoken passwordtoken
+magiclink
 """
 
 IP = """
-ip ips ipaddress ipaddresses ipaddr ipv4 ipv6 ipv4address ipv6address clientip clientipaddress remoteip remoteaddr remoteaddress
-remotehost visitorip userip useripaddress sourceip srcip xforwardedfor forwardedfor xrealip realip cfconnectingip trueclientip
-hostip publicip localip lastip adresseip adresseipv4 ipadresse ipadres ipadress direccionip indirizzoip enderecoip adresip
-iposoite ipcim ipadresi ipадрес айпи ipアドレス ip地址 ip주소
+ip ips ipaddress ipaddresses ipaddr ipv4 ipv6 ipv4address ipv6address clientip clientipaddress remoteip remoteaddr
+remoteaddress remotehost visitorip userip useripaddress sourceip srcip xforwardedfor forwardedfor xrealip realip
+cfconnectingip trueclientip hostip publicip localip lastip adresseip adresseipv4 ipadresse ipadres ipadress
+direccionip indirizzoip enderecoip adresip iposoite ipcim ipadresi ipадрес айпи ipアドレス ip地址 ip주소
 """
 
-MAC = "mac macaddress macaddr macadresse wifimac bluetoothmac bssid bluetoothaddress wifibssid ethernetmac"
+MAC = """
+mac macaddress macaddr macadresse wifimac bluetoothmac bssid bluetoothaddress wifibssid ethernetmac
+"""
 
 COORDINATES = """
-latitude longitude lat lng lon latlng latlon latlong lnglat lonlat geopoint geocoordinates geocoords coords coord coordinate coordinates
-gps gpscoordinates gpsposition gpslocation geohash geolocation geoposition geolat geolng geolon geolong breitengrad langengrad koordinaten
-latitud longitud coordenadas latitudine longitudine coordonnees breedtegraad lengtegraad szerokoscgeograficzna
-dlugoscgeograficzna latitudes longitudes широта долгота координаты 緯度 経度 纬度 经度 위도 경도 what3words pluscode
+latitude longitude lat lng lon latlng latlon latlong lnglat lonlat geopoint geocoordinates geocoords coords coord
+coordinate coordinates gps gpscoordinates gpsposition gpslocation geohash geolocation geoposition geolat geolng
+geolon geolong breitengrad langengrad koordinaten latitud longitud coordenadas latitudine longitudine coordonnees
+breedtegraad lengtegraad szerokoscgeograficzna dlugoscgeograficzna latitudes longitudes широта долгота координаты
+緯度 経度 纬度 经度 위도 경도 what3words pluscode
 """
 
 VEHICLE = """
 licenseplate licenceplate licenseplatenumber licenceplatenumber numberplate platenumber platenr vehicleregistration
-vehicleregistrationnumber regplate vin vinnumber vehicleid vehicleidentificationnumber chassisnumber vehicleserial kennzeichen
-autokennzeichen kfzkennzeichen fahrgestellnummer fahrzeugidentnummer plaqueimmatriculation immatriculation
-plaquedimmatriculation matriculacoche matriculavehiculo numerodematricula targa targaauto placaveiculo kenteken
-numerrejestracyjny registreringsnummer regnummer rekisterinumero rendszam plaka госномер номеравто 車両番号 车牌 车牌号 차량번호
+vehicleregistrationnumber regplate vin vinnumber vehicleid vehicleidentificationnumber chassisnumber vehicleserial
+kennzeichen autokennzeichen kfzkennzeichen fahrgestellnummer fahrzeugidentnummer plaqueimmatriculation
+immatriculation plaquedimmatriculation matriculacoche matriculavehiculo numerodematricula targa targaauto
+placaveiculo kenteken numerrejestracyjny registreringsnummer regnummer rekisterinumero rendszam plaka госномер
+номеравто 車両番号 车牌 车牌号 차량번호
 """
 
-SIGNATURE = "signature signatures digitalsignature esignature unterschrift firmadigital biometric biometrics fingerprintscan voiceprint faceid retinascan"
+SIGNATURE = """
+signature signatures digitalsignature esignature unterschrift firmadigital biometric biometrics fingerprintscan
+voiceprint faceid retinascan
+"""
 
 USER_ID = """
-userid userids uid customerid customerids customerno customernumber customernr accountid accountids memberid membershipid
-membershipnumber memberno membernumber crmid contactid leadid subscriberid personid personaid profileid loyaltyid loyaltynumber
-loyaltycard loyaltycardnumber frequentflyernumber employeeid employeenumber staffid studentid pupilid patientuserid externaluserid
-externalid internaluserid guestid anonymousid anonid distinctid deviceid deviceuuid devicefingerprint browserfingerprint fingerprint
-fingerprintid browserid cookieid clientidga gaclientid gauserid idfa idfv gaid aaid adid androidid advertisingid
-advertiserid maid hubspotutk hubspotid hutk mixpanelid amplitudeid amplitudedeviceid segmentid klaviyoid intercomid shopifycustomerid
-salesforceid stripecustomerid buyerid shopperid ownerid authuserid loggedinuserid userkey userguid useruuid customeruuid
+userid userids uid customerid customerids customerno customernumber customernr accountid accountids memberid
+membershipid membershipnumber memberno membernumber crmid contactid leadid subscriberid personid personaid profileid
+loyaltyid loyaltynumber loyaltycard loyaltycardnumber frequentflyernumber employeeid employeenumber staffid
+studentid pupilid patientuserid externaluserid externalid internaluserid guestid anonymousid anonid distinctid
+deviceid deviceuuid devicefingerprint browserfingerprint fingerprint fingerprintid browserid cookieid clientidga
+gaclientid gauserid idfa idfv gaid aaid adid androidid advertisingid advertiserid maid hubspotutk hubspotid hutk
+mixpanelid amplitudeid amplitudedeviceid segmentid klaviyoid intercomid shopifycustomerid salesforceid
+stripecustomerid buyerid shopperid ownerid authuserid loggedinuserid userkey userguid useruuid customeruuid
 customerkey kundenid kundennummer kundennr kontoid benutzerid nutzerid mitgliedsnummer numeroclient numerodeclient
-idutilisateur idusuario usuarioid idcliente numerodecliente numerocliente idutente codicecliente idusuario klantid klantnummer
+idutilisateur idusuario usuarioid idcliente numerodecliente numerocliente idutente codicecliente klantid klantnummer
 klantnr gebruikersid iduzytkownika idklienta numerklienta kundid kundnummer anvandarid brukerid kundenummer brugerid
-kayttajaid asiakasnumero musteriid musterino kullaniciid идпользователя номерклиента idклиента 会員番号 ユーザーid 顧客番号 用户id 会员号 客户编号
-회원번호 사용자id advertisingidentifier muid rampid uid2 euid id5 id5id sharedid pubcid liverampid
+kayttajaid asiakasnumero musteriid musterino kullaniciid идпользователя номерклиента idклиента 会員番号 ユーザーid
+顧客番号 用户id 会员号 客户编号 회원번호 사용자id advertisingidentifier muid rampid uid2 euid id5 id5id sharedid
+pubcid liverampid
 """
 
 CLICK_ID = """
-gclid gclids fbclid msclkid dclid gbraid wbraid ttclid twclid lifatid yclid ymclid ga gid gclau gcldc gclaw gclgb fbp fbc igshid
-igsh epik sccid scclickid scid rdtcid irclickid clickid clickids clickref awc zanpid cjevent cjdata tduid
-vmcid mceid veroid hsenc hsmi mkttok olyencid olyanonid wickedid kx efid skwcid tblci obclid obclickid dicbo qclid pinid
-srsltid erid vtid clid gaclid adclickid affclickid affiliateclickid transactionclickid mibextid sfmcid
-scref snapclickid redditclickid tiktokclickid linkedinclickid googleclickid facebookclickid bingclickid microsoftclickid
-gclidvalue fbclidvalue extclid unbclid
+gclid gclids fbclid msclkid dclid gbraid wbraid ttclid twclid lifatid yclid ymclid ga gid gclau gcldc gclaw gclgb
+fbp fbc igshid igsh epik sccid scclickid scid rdtcid irclickid clickid clickids clickref awc zanpid cjevent cjdata
+tduid vmcid mceid veroid hsenc hsmi mkttok olyencid olyanonid wickedid kx efid skwcid tblci obclid obclickid dicbo
+qclid pinid srsltid erid vtid clid gaclid adclickid affclickid affiliateclickid transactionclickid mibextid sfmcid
+scref snapclickid redditclickid tiktokclickid linkedinclickid googleclickid facebookclickid bingclickid
+microsoftclickid gclidvalue fbclidvalue extclid unbclid
 """
 
-SESSION_ID = "sessionid sessionids sessid phpsessid jsessionid aspsessionid sessionuuid sessionkey sitzungsid idsession idsesion idsessione gasessionid"
-VISITOR_ID = "visitorid visitorids visitoruuid visitorkey besucherid idvisiteur idvisitante idvisitatore bezoekersid"
+SESSION_ID = """
+sessionid sessionids sessid phpsessid jsessionid aspsessionid sessionuuid sessionkey sitzungsid idsession idsesion
+idsessione gasessionid
+"""
+VISITOR_ID = """
+visitorid visitorids visitoruuid visitorkey besucherid idvisiteur idvisitante idvisitatore bezoekersid
+"""
 
-AGENT = "useragent useragents ua uastring useragentstring httpuseragent browseruseragent navigatoruseragent agentstring"
+AGENT = """
+useragent useragents ua uastring useragentstring httpuseragent browseruseragent navigatoruseragent agentstring
+"""
 
 # --- hipaa only -------------------------------------------------------------------------------------------------------
 
 PLACE = """
-city cities cityname town townname village ort ortschaft stadt wohnort ville commune ciudad poblacion localidad municipio citta
-comune localita cidade localidade concelho freguesia plaats woonplaats gemeente miasto miejscowosc gmina stad poststed
-poststad postort bynavn kaupunki postitoimipaikka varos mesto obec oras localitate sehir ilce πολη город населенныйпункт місто
-市区町村 城市 市 区 区县 도시 시군구 county countyname district landkreis gemeinde municipality borough precinct parish
-neighborhood neighbourhood suburb locality sublocality quartier arrondissement departement provincia comarca barrio bairro comuni
-wijk powiat kommun kommune metro metroarea metrocode dma geocity ipcity census censustract geocode
+city cities cityname town townname village ort ortschaft stadt wohnort ville commune ciudad poblacion localidad
+municipio citta comune localita cidade localidade concelho freguesia plaats woonplaats gemeente miasto miejscowosc
+gmina stad poststed poststad postort bynavn kaupunki postitoimipaikka varos mesto obec oras localitate sehir ilce
+πολη город населенныйпункт місто 市区町村 城市 市 区 区县 도시 시군구 county countyname district landkreis gemeinde
+municipality borough precinct parish neighborhood neighbourhood suburb locality sublocality quartier arrondissement
+departement provincia comarca barrio bairro comuni wijk powiat kommun kommune metro metroarea metrocode dma geocity
+ipcity census censustract geocode
 """
 
 RECORD = """
-mrn mrnumber medicalrecord medicalrecordno medicalrecordnumber medicalrecordnr patientid patientno patientnumber patientnr
-patientidentifier chartnumber chartno hospitalnumber hospitalid caseid casenumber encounterid encounternumber visitnumber
-admissionnumber admissionid prescriptionnumber rxnumber specimenid accessionnumber labid patientennummer fallnummer
+mrn mrnumber medicalrecord medicalrecordno medicalrecordnumber medicalrecordnr patientid patientno patientnumber
+patientnr patientidentifier chartnumber chartno hospitalnumber hospitalid caseid casenumber encounterid
+encounternumber visitnumber admissionnumber admissionid prescriptionnumber rxnumber specimenid accessionnumber labid
+patientennummer fallnummer
 """
 
 HEALTH_PLAN = """
-healthplan healthplanid healthplannumber healthplanbeneficiary beneficiaryid beneficiarynumber insuranceid insurancenumber
-insuranceno insurancepolicy insurancepolicynumber insurancememberid policynumber policyno policyid groupnumber
-subscribernumber medicare medicareid medicarenumber medicaid medicaidid medicaidnumber mbi hicn versicherungsnummer
-krankenkassennummer numerodemutuelle
+healthplan healthplanid healthplannumber healthplanbeneficiary beneficiaryid beneficiarynumber insuranceid
+insurancenumber insuranceno insurancepolicy insurancepolicynumber insurancememberid policynumber policyno policyid
+groupnumber subscribernumber medicare medicareid medicarenumber medicaid medicaidid medicaidnumber mbi hicn
+versicherungsnummer krankenkassennummer numerodemutuelle
 """
 
 LICENCE = """
-license licence licensenumber licencenumber licenseno licenceno licensenr certificatenumber certificateno certificate
-certificationnumber npi npinumber deanumber dea professionallicense medicallicense statelicense
+license licence licensenumber licencenumber licenseno licenceno licensenr certificatenumber certificateno
+certificate certificationnumber npi npinumber deanumber dea professionallicense medicallicense statelicense
 """
 
 DEVICE = """
-serial serialnumber serialno serialnr deviceserial deviceserialnumber devicenumber deviceidentifier imei imeinumber imsi meid iccid udi
-uniquedeviceidentifier implantid implantserial pacemakerid hardwareid machineid seriennummer geratenummer numerodeserie
+serial serialnumber serialno serialnr deviceserial deviceserialnumber devicenumber deviceidentifier imei imeinumber
+imsi meid iccid udi uniquedeviceidentifier implantid implantserial pacemakerid hardwareid machineid seriennummer
+geratenummer numerodeserie
 """
 
-ACCOUNT = "account accounts accountname accountref accountreference acct konto compte cuenta conto conta rekening"
+ACCOUNT = """
+account accounts accountname accountref accountreference acct konto compte cuenta conto conta rekening
+"""
 
 PHOTO = """
-photo photos photourl photograph picture pictures pictureurl profilepicture profilephoto profileimage profilepic avatar avatars
-avatarurl selfie portrait headshot faceimage facephoto fullfacephoto userphoto patientphoto foto fotos profilbild passbild
+photo photos photourl photograph picture pictures pictureurl profilepicture profilephoto profileimage profilepic
+avatar avatars avatarurl selfie portrait headshot faceimage facephoto fullfacephoto userphoto patientphoto foto
+fotos profilbild passbild
 """
 
-EMPLOYER = "employer employername arbeitgeber employeur empleador datoredilavoro werkgever pracodawca arbetsgivare placeofwork workplace"
+EMPLOYER = """
+employer employername arbeitgeber employeur empleador datoredilavoro werkgever pracodawca arbetsgivare placeofwork
+workplace
+"""
 
 DATE = """
-date dates datetime admissiondate admitdate dischargedate dateofadmission dateofdischarge dateofdeath deathdate deceaseddate
-dateofservice servicedate appointment appointmentdate appointmenttime appointmentdatetime visitdate dateofvisit surgerydate
-treatmentdate diagnosisdate onsetdate startdate enddate duedate expecteddate lmpdate lastperiod prescriptiondate
-refilldate enrollmentdate eventdate bookingdate arrivaldate departuredate checkin checkindate checkoutdate datum termin
-terminuhrzeit fecha dato pvm paivamaara tarih дата 日付 日期 날짜 rendezvous cita appuntamento afspraak wizyta
+date dates datetime admissiondate admitdate dischargedate dateofadmission dateofdischarge dateofdeath deathdate
+deceaseddate dateofservice servicedate appointment appointmentdate appointmenttime appointmentdatetime visitdate
+dateofvisit surgerydate treatmentdate diagnosisdate onsetdate startdate enddate duedate expecteddate lmpdate
+lastperiod prescriptiondate refilldate enrollmentdate eventdate bookingdate arrivaldate departuredate checkin
+checkindate checkoutdate datum termin terminuhrzeit fecha dato pvm paivamaara tarih дата 日付 日期 날짜 rendezvous
+cita appuntamento afspraak wizyta
 """
 
-AGE = "age ages ageyears ageinyears patientage userage customerage alter lebensalter edad idade leeftijd wiek alder ika yas возраст 年齢 年龄 나이"
+AGE = """
+age ages ageyears ageinyears patientage userage customerage alter lebensalter edad idade leeftijd wiek alder ika yas
+возраст 年齢 年龄 나이
+"""
 
 FREE_TEXT = """
-message messages msg messagetext messagebody comment comments commenttext note notes feedback feedbacktext question questions enquiry inquiry
-enquirytext reason reasonforvisit complaint complaints chiefcomplaint symptom symptoms diagnosis diagnoses condition
-conditions medicalhistory medication medications allergies allergy treatment remarks remark bio biography aboutme aboutyou
-freetext textarea additionalinfo additionalinformation otherinfo moreinfo howcanwehelp yourmessage review reviewtext testimonial
-searchterm searchterms searchquery searchtext search sitesearch query q request anliegen nachricht nachrichten ihrenachricht
-kommentar kommentare bemerkung bemerkungen notiz notizen anmerkung anmerkungen frage mitteilung commentaire commentaires remarque remarques
-demande mensaje mensajes comentario comentarios observaciones pregunta notas messaggio messaggi commento commenti domanda
-richiesta mensagem mensagens observacoes duvida bericht berichten opmerking opmerkingen vraag toelichting wiadomosc wiadomosci
-komentarz uwagi pytanie meddelande kommentarer fraga melding viesti kommentti uzenet megjegyzes zprava poznamka mesaj yorum aciklama
-сообщение комментарий комментарии вопрос примечание メッセージ お問い合わせ お問い合わせ内容 備考 コメント 留言 备注 评论 消息 메시지 문의내용 chatmessage
-chattext transcript answertext inputtext usertext usermessage emailbody smsbody
+message messages msg messagetext messagebody comment comments commenttext note notes feedback feedbacktext question
+questions enquiry inquiry enquirytext reason reasonforvisit complaint complaints chiefcomplaint symptom symptoms
+diagnosis diagnoses condition conditions medicalhistory medication medications allergies allergy treatment remarks
+remark bio biography aboutme aboutyou freetext textarea additionalinfo additionalinformation otherinfo moreinfo
+howcanwehelp yourmessage review reviewtext testimonial searchterm searchterms searchquery searchtext search
+sitesearch query q request anliegen nachricht nachrichten ihrenachricht kommentar kommentare bemerkung bemerkungen
+notiz notizen anmerkung anmerkungen frage mitteilung commentaire commentaires remarque remarques demande mensaje
+mensajes comentario comentarios observaciones pregunta notas messaggio messaggi commento commenti domanda richiesta
+mensagem mensagens observacoes duvida bericht berichten opmerking opmerkingen vraag toelichting wiadomosc wiadomosci
+komentarz uwagi pytanie meddelande kommentarer fraga melding viesti kommentti uzenet megjegyzes zprava poznamka
+mesaj yorum aciklama сообщение комментарий комментарии вопрос примечание メッセージ お問い合わせ お問い合わせ内容
+備考 コメント 留言 备注 评论 消息 메시지 문의내용 chatmessage chattext transcript answertext inputtext usertext
+usermessage emailbody smsbody
 """
 
 TEXT_ALLOWED = """
-title pagetitle documenttitle productname producttitle producttype productcategory category categories categoryname itemcategory brand brandname
-variant sku currency coupon couponcode promotion promotionname campaign campaignname utmsource utmmedium utmcampaign utmterm utmcontent
-utmid eventtype eventname eventcategory eventaction eventlabel event action buttontext linktext ctatext elementtext
-elementid elementclass formname formid formtitle listname contentgroup pagetype pagecategory sectionname experiment
-experimentname variantname plan planname paymentmethod shippingmethod shippingtier affiliation status type language locale
-timezone browser browsername os osname platform device devicetype country countryname region state useragent viewport screen
-appname appversion version referrer url path href src selector xpath classname tagname itemname videotitle videoname filename
+title pagetitle documenttitle productname producttitle producttype productcategory category categories categoryname
+itemcategory brand brandname variant sku currency coupon couponcode promotion promotionname campaign campaignname
+utmsource utmmedium utmcampaign utmterm utmcontent utmid eventtype eventname eventcategory eventaction eventlabel
+event action buttontext linktext ctatext elementtext elementid elementclass formname formid formtitle listname
+contentgroup pagetype pagecategory sectionname experiment experimentname variantname plan planname paymentmethod
+shippingmethod shippingtier affiliation status type language locale timezone browser browsername os osname platform
+device devicetype country countryname region state useragent viewport screen appname appversion version referrer url
+path href src selector xpath classname tagname itemname videotitle videoname filename
 """
 
 # --- words that decide whose name a `name` is -------------------------------------------------------------------------
 
 PEOPLE = """
-user users customer customers client clients contact contacts contactinfo contactdetails person people persons lead leads
-patient patients guest guests member members subscriber employee employees owner buyer shopper recipient recipients sender
-billing shipping billingdetails shippingdetails billinginfo shippinginfo billingto shipto billto personal personalinfo
-personaldetails personalia applicant applicants attendee attendees participant participants passenger passengers traveler traveller
-travelers travellers driver spouse children mother father kids student students tenant
-insured beneficiary signer signatory cardholder holder payer payee profile userprofile userinfo userdata customerinfo customerdata
-customerdetails leaddata formdata formvalues formfields registrant registration emergencycontact nextofkin kunde kunden kontakt
-nutzer benutzer empfanger rechnungsempfanger patientin destinataire utilisateur cliente clientes usuario contacto
-destinatario utente contatto usuarios contato klant klanten gebruiker contactpersoon klient kunddata anvandare
-kontaktperson asiakas musteri клиент пользователь контакт получатель 顧客 お客様 用户 客户 고객 사용자
+user users customer customers client clients contact contacts contactinfo contactdetails person people persons lead
+leads patient patients guest guests member members subscriber employee employees owner buyer shopper recipient
+recipients sender billing shipping billingdetails shippingdetails billinginfo shippinginfo billingto shipto billto
+personal personalinfo personaldetails personalia applicant applicants attendee attendees participant participants
+passenger passengers traveler traveller travelers travellers driver spouse children mother father kids student
+students tenant insured beneficiary signer signatory cardholder holder payer payee profile userprofile userinfo
+userdata customerinfo customerdata customerdetails leaddata formdata formvalues formfields registrant registration
+emergencycontact nextofkin kunde kunden kontakt nutzer benutzer empfanger rechnungsempfanger patientin destinataire
+utilisateur cliente clientes usuario contacto destinatario utente contatto usuarios contato klant klanten gebruiker
+contactpersoon klient kunddata anvandare kontaktperson asiakas musteri клиент пользователь контакт получатель 顧客
+お客様 用户 客户 고객 사용자
 """
 
 THINGS = """
-product products item items lineitem lineitems cart basket cartitems sku skus variant variants offer offers promotion promotions coupon
-coupons discount discounts campaign campaigns event events page pages site website brand brands category categories collection
-collections plan plans package file files attachment document asset media video videos
-image images song album book course module feature app apps application extension plugin theme browser os platform
-screen viewport engine cpu gpu network carrier experiment experiments test tests abtest flag flags segment segments audience goal goals
-funnel step steps button buttons link links element elements widget component target currenttarget section banner creative ad ads adgroup adset
-placement keyword form forms template layout tag tags topic list lists menu navigation country currency language locale
-timezone region store stores shop branch warehouse venue school company companies organization organisation organizations
-business brandinfo vendor vendors supplier suppliers manufacturer merchant provider publisher advertiser channel source medium
-partner affiliate attribution utm metric metrics measure timing performance resource resources error errors exception
-stack font fonts hotel flight route station airport listing listings job jobs
-vacancy ticket tickets seat method taxes produkt produkte artikel produit produits
-articles article producto productos articulo articulos prodotto prodotti articolo articoli produto produtos produkty produkter
-tuote tuotteet urun urunler товар товары 商品 产品 상품
+product products item items lineitem lineitems cart basket cartitems sku skus variant variants offer offers
+promotion promotions coupon coupons discount discounts campaign campaigns event events page pages site website brand
+brands category categories collection collections plan plans package file files attachment document asset media
+video videos image images song album book course module feature app apps application extension plugin theme browser
+os platform screen viewport engine cpu gpu network carrier experiment experiments test tests abtest flag flags
+segment segments audience goal goals funnel step steps button buttons link links element elements widget component
+target currenttarget section banner creative ad ads adgroup adset placement keyword form forms template layout tag
+tags topic list lists menu navigation country currency language locale timezone region store stores shop branch
+warehouse venue school company companies organization organisation organizations business brandinfo vendor vendors
+supplier suppliers manufacturer merchant provider publisher advertiser channel source medium partner affiliate
+attribution utm metric metrics measure timing performance resource resources error errors exception stack font fonts
+hotel flight route station airport listing listings job jobs vacancy ticket tickets seat method taxes produkt
+produkte artikel produit produits articles article producto productos articulo articulos prodotto prodotti articolo
+articoli produto produtos produkty produkter tuote tuotteet urun urunler товар товары 商品 产品 상품
 """
 
 THING_SIGNS = """
-sku price quantity qty unitprice listprice saleprice currency discount gtin ean upc isbn mpn asin variant brand category
-itemcategory productid productcategory itemid productsku itemvariant stock instock availability weight color colour size
-campaignid bannerid creativeid promotionid promoid formid elementid buttonid href src selector classname classlist tagname
-version mimetype extension filesize bytes prix precio prezzo preis preco prijs cena pris hinta fiyat цена 価格 价格 가격 menge
-anzahl quantite cantidad quantita quantidade aantal ilosc antal
+sku price quantity qty unitprice listprice saleprice currency discount gtin ean upc isbn mpn asin variant brand
+category itemcategory productid productcategory itemid productsku itemvariant stock instock availability weight
+color colour size campaignid bannerid creativeid promotionid promoid formid elementid buttonid href src selector
+classname classlist tagname version mimetype extension filesize bytes prix precio prezzo preis preco prijs cena pris
+hinta fiyat цена 価格 价格 가격 menge anzahl quantite cantidad quantita quantidade aantal ilosc antal
 """
 
 # --- words around a name that change what it means --------------------------------------------------------------------
 
 PREFIXES = """
-billing bill shipping ship delivery invoice payment payer user users customer client contact home work office business company private personal
-primary secondary main alternate alternative alt other your my our new old current previous former prior member guest lead
-recipient sender receiver owner account acct profile parent guardian patient employee applicant buyer seller shopper subscriber admin
-person people emergency insured beneficiary spouse partner child form field input frm txt fld data raw value the a crm erp wp
-checkout order registration register signup signin login newsletter subscribe subscription subscriber footer header popup modal
-leadform webform cf7 wpforms gform hs hubspot mktg marketo salesforce sf shopify woocommerce paypal stripe klaviyo
-enter confirm confirmation repeat retype verify verification validate hashed sha256 md5 sha1 hash encrypted plain text student
-passenger traveler traveller driver tenant participant attendee donor volunteer visitor person1 person2 mobile daytime evening
-rechnungs rechnung liefer lieferung kunden kunde kontakt privat geschaft livraison facturation facturacion envio cliente contacto fatturazione
-spedizione contatto faturamento entrega contato factuur bezorg klant contactpersoon faktura dostawa klient
-legal full complete valid real default preferred requested submitted entered typed gift giver giftrecipient friend
-friends referral referred reporter manager
+billing bill shipping ship delivery invoice payment payer user users customer client contact home work office
+business company private personal primary secondary main alternate alternative alt other your my our new old current
+previous former prior member guest lead recipient sender receiver owner account acct profile parent guardian patient
+employee applicant buyer seller shopper subscriber admin person people emergency insured beneficiary spouse partner
+child form field input frm txt fld data raw value the a crm erp wp checkout order registration register signup
+signin login newsletter subscribe subscription footer header popup modal leadform webform cf7 wpforms gform hs
+hubspot mktg marketo salesforce sf shopify woocommerce paypal stripe klaviyo enter confirm confirmation repeat
+retype verify verification validate hashed sha256 md5 sha1 hash encrypted plain text student passenger traveler
+traveller driver tenant participant attendee donor volunteer visitor person1 person2 mobile daytime evening
+rechnungs rechnung liefer lieferung kunden kunde kontakt privat geschaft livraison facturation facturacion envio
+cliente contacto fatturazione spedizione contatto faturamento entrega contato factuur bezorg klant contactpersoon
+faktura dostawa klient legal full complete valid real default preferred requested submitted entered typed gift giver
+giftrecipient friend friends referral referred reporter manager
 """
 
 SUFFIXES = """
-field input value val text txt string number no nr num confirm confirmation confirmed2 repeat retype again full raw hash hashed sha256 md5
-sha1 plain encrypted primary secondary home work mobile office private business billing shipping main alt alternate other
-address addr line new old current previous entered submitted typed param data info details normalized canonical
-lower lowercase clean original local international intl e164 formatted ext extension area linea ligne zeile regel
-one two three list array entry answer response content
+field input value val text txt string number no nr num confirm confirmation confirmed2 repeat retype again full raw
+hash hashed sha256 md5 sha1 plain encrypted primary secondary home work mobile office private business billing
+shipping main alt alternate other address addr line new old current previous entered submitted typed param data info
+details normalized canonical lower lowercase clean original local international intl e164 formatted ext extension
+area linea ligne zeile regel one two three list array entry answer response content
 """
 
 NEUTRAL_HEADS = """
-type types kind status state verified valid validity isvalid invalid count counts total consent consented optin optout opted
-subscribed subscription unsubscribed subscribe enabled disabled required optional provider domain domains campaign campaigns
-template templates subject model brand os format formats placeholder error errors length visible hidden clicked clicks
-click sent opened open opens bounced bounce delivered preference preferences pref prefs language lang locale country countrycode carrier rate
-ratio score quality index position time times timestamp duration ms seconds color colour width height version mode
-method methods flag flags marketing newsletter frequency notifications notification settings setting permission permissions
-allowed exists present provided filled completed focused touched dirty changed blur focus match matches
-strength policy rules rule reset resetlink forgot app apps service server button btn cta icon banner form
-page section step view event action category segment listid source medium channel tracking pixel
-tag tags plan tier level currency price cost amount fee size unit units case cases screen accessories accessory stand charger
-cable cover linetype region zone timezone max min limit
+type types kind status state verified valid validity isvalid invalid count counts total consent consented optin
+optout opted subscribed subscription unsubscribed subscribe enabled disabled required optional provider domain
+domains campaign campaigns template templates subject model brand os format formats placeholder error errors length
+visible hidden clicked clicks click sent opened open opens bounced bounce delivered preference preferences pref
+prefs language lang locale country countrycode carrier rate ratio score quality index position time times timestamp
+duration ms seconds color colour width height version mode method methods flag flags marketing newsletter frequency
+notifications notification settings setting permission permissions allowed exists present provided filled completed
+focused touched dirty changed blur focus match matches strength policy rules rule reset resetlink forgot app apps
+service server button btn cta icon banner form page section step view event action category segment listid source
+medium channel tracking pixel tag tags plan tier level currency price cost amount fee size unit units case cases
+screen accessories accessory stand charger cable cover linetype region zone timezone max min limit
+"""
+
+# --- words about names of members that are no kind of their own -------------------------------------------------------
+
+QUESTIONS = """
+is has have can allow allows show hide enable accepts accept wants want should use no with without require utm
+"""
+
+FIELD_LABELS = """
+field label key fieldname fieldid fieldlabel inputname inputid inputlabel question property attribute formfield
+elementname parameter param placeholder prompt fieldkey variablename slug type inputtype fieldtype
+"""
+
+FIELD_CONTENTS = """
+value values val answer answers response responses content contents input inputvalue fieldvalue newvalue oldvalue
+currentvalue text rawvalue displayvalue selected selectedvalue entered
+"""
+
+VERSIONS = """
+version versions release build firmware osversion appversion sdkversion libraryversion
+"""
+
+THING_NUMBERS = """
+order orders transaction transactions invoice receipt product item sku ean gtin upc isbn asin mpn tracking shipment
+parcel ticket booking reservation payment refund coupon voucher campaign ad adset adgroup creative placement keyword
+event request trace span correlation build commit revision hash checksum etag nonce uuid guid serialless position
+price total subtotal amount revenue tax discount quantity cost timestamp time ts cart checkout basket list variant
+page post article job query cache form experiment bestellung bestellnummer auftrag rechnung commande facture pedido
+factura ordine fattura fatura bestelling factuur zamowienie
+"""
+
+PAGE_WORDS = """
+sale summer winter spring autumn fall black friday cyber monday newsletter form button page banner shirt shoes shoe
+plan pro premium basic offer deal campaign launch test menu video gift card free trial download guide ebook webinar
+sign up signup login log in out contact us get started learn more add to cart buy now shop checkout home about
+product blue red green white default standard new old header footer hero section main primary secondary click view
+scroll event website site app web mobile email search the for and of with your our my submit request demo quote book
+call order purchase subscribe subscription lead conversion
+"""
+
+TIMID = """
+tel cell mobile mobil fax handy gsm movil portable address addr adres adresse adress via str rue gate gata calle rua
+cim vej ip ips zip postal cep plz psc mac lat lng lon coord coords ga gid scid awc kx clid fbp fbc city ort stad
+stadt ville mesto obec oras comune district metro region secret otp cookie cookies cc csc bic rib nir nie nif cif
+dni pps hetu vin targa serial udi license licence certificate account accounts acct birth nick login handle initials
+mail mails meil name names nom nome nombre naam namn navn nimi nev nume ime date dates datum data fecha dato age
+ages message messages msg note notes search query q question questions review reviews condition conditions request
+treatment photo photos picture pictures avatar avatars foto fotos uid muid fnr afm oib egn cnp cpf emso ua
+fingerprint skype telegram residence residency complement complemento jwt departement commune county town village
+locality suburb precinct street gps signature signatures biometric biometrics termin cita employer workplace psswd
+pass
+"""
+
+NAME_OWNERS = """
+account acct lead my your owner admin agent cardholder card parent guardian legal full real middle maiden
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import time
@@ -35,7 +36,9 @@ every_policy = pytest.mark.parametrize("name", POLICIES)
 filtering = pytest.mark.parametrize("name", ["gdpr", "gdpr with another basis", "hipaa"])
 
 numbers = st.one_of(
-    st.integers(), st.integers(10**29, 10**30).map(str), st.sampled_from(["1.10", "1e400", "-0.0", "1E+2", "0", "4111111111111111"])
+    st.integers(),
+    st.integers(10**29, 10**30).map(str),
+    st.sampled_from(["1.10", "1e400", "-0.0", "1E+2", "0", "4111111111111111"]),
 ).map(str)
 text = st.one_of(
     st.text(max_size=40),
@@ -56,15 +59,18 @@ text = st.one_of(
         ]
     ),
 )
+NAMES = """
+email name value label field user_agent userAgent session_id sessionId gclid consent analytics marketing gpc dnt events
+raw_event_data ip_address ip_hash privacy phone address items zip age date message jane@example.com timestamp
+"""
 names = st.one_of(
     st.text(max_size=12),
-    st.sampled_from(
-        "email name value label field user_agent userAgent session_id sessionId gclid consent analytics marketing gpc dnt events "
-        "raw_event_data ip_address ip_hash privacy phone address items zip age date message jane@example.com timestamp privacy".split()
-    ),
+    st.sampled_from(NAMES.split()),
 )
-strings = st.tuples(text, st.booleans()).map(lambda pair: json.dumps(pair[0], ensure_ascii=pair[1])).filter(
-    lambda printed: _encodable(printed)
+strings = (
+    st.tuples(text, st.booleans())
+    .map(lambda pair: json.dumps(pair[0], ensure_ascii=pair[1]))
+    .filter(lambda printed: _encodable(printed))
 )
 space = st.sampled_from(["", " ", "  "])
 
@@ -100,10 +106,8 @@ records = st.builds(_object, st.lists(st.tuples(names, values), max_size=8), spa
 @every_policy
 @given(line=st.binary(max_size=200))
 def test_no_bytes_raise_anything_but_unparsable_record(name: str, line: bytes) -> None:
-    try:
+    with contextlib.suppress(UnparsableRecord):
         POLICIES[name].apply(line)
-    except UnparsableRecord:
-        pass
 
 
 @every_policy
@@ -159,7 +163,18 @@ def test_standard_keeps_every_original_byte(line: str) -> None:
     assert out.startswith(line.encode()[:-1])
 
 
-PLAIN = ["1.10", "1e400", "123456789012345678901234567890.50", '"a  b"', '"\\ud800"', "[ ]", "{ }", '"caf\\u00e9"', "-0.0", '"Größe"']
+PLAIN = [
+    "1.10",
+    "1e400",
+    "123456789012345678901234567890.50",
+    '"a  b"',
+    '"\\ud800"',
+    "[ ]",
+    "{ }",
+    '"caf\\u00e9"',
+    "-0.0",
+    '"Größe"',
+]
 
 
 @filtering
@@ -198,10 +213,46 @@ def test_deep_nesting_is_read_without_recursion(name: str, depth: int) -> None:
 
 
 HOSTILE = [
-    "a@", "a@a.", "1", "1 ", "1-", "+1", "(1", "1   ", "a.", "::", "a:", "A1", "AA11 ", "1.111,", "=", "&a=", "%25", "%", "?a=%40", "[", "{",
-    '[{"', "mrn 1", "May 1 ", "12/12/", "1 a ", "rue a 1", "@a.a.a.", "1.1.1.1 ", "x'", " ", "\u00e9", "\u4e2d", "\\", '"', "Mozilla/5 (", "data:image/",
-    "a@b.co ", "4111111111111111 ", "DE89370400440532013000 ", "[REDACTED:", "[REDACTED:a]", "12345678Z ", "555-0142 ", "-1", "a=1&", "https://a?", "//", "#",
-]  # fmt: skip
+    *(
+        "a@",
+        "a@a.",
+        "1",
+        "1 ",
+        "1-",
+        "+1",
+        "(1",
+        "1   ",
+        "a.",
+        "::",
+        "a:",
+        "A1",
+        "AA11 ",
+        "1.111,",
+        "=",
+        "&a=",
+        "%25",
+        "%",
+    ),
+    *(
+        "?a=%40",
+        "[",
+        "{",
+        '[{"',
+        "mrn 1",
+        "May 1 ",
+        "12/12/",
+        "1 a ",
+        "rue a 1",
+        "@a.a.a.",
+        "1.1.1.1 ",
+        "x'",
+        " ",
+        "é",
+        "中",
+    ),
+    *("\\", '"', "Mozilla/5 (", "data:image/", "a@b.co ", "4111111111111111 ", "DE89370400440532013000 ", "[REDACTED:"),
+    *("[REDACTED:a]", "12345678Z ", "555-0142 ", "-1", "a=1&", "https://a?", "//", "#", "//?", "%2525", "{}", "1,"),
+]
 
 
 @filtering
@@ -220,7 +271,9 @@ def test_a_megabyte_of_hostile_text_costs_linear_time(name: str, unit: str) -> N
 
 def _read(line: bytes) -> list[tuple[str, Any]]:
     """Pairs, so that members of the same name stay apart; numbers as text, for those that no float holds."""
-    pairs: list[tuple[str, Any]] = json.loads(line, object_pairs_hook=list, parse_int=str, parse_float=str, parse_constant=_refuse)
+    pairs: list[tuple[str, Any]] = json.loads(
+        line, object_pairs_hook=list, parse_int=str, parse_float=str, parse_constant=_refuse
+    )
     assert not re.search(rb"[\x00-\x1f]", line)
     return pairs
 
