@@ -30,7 +30,7 @@ class Decision:
     seconds: float = 0.0
 
 
-def decide(error: Exception | None, receives: int, max_receives: int | None) -> Decision:
+def decide(error: Exception | None, receives: int, max_receives: int | None, *, lease_seconds: float) -> Decision:
     """The decision after `error`, None for success, at the `receives`-th time.
 
     A permanent failure is written in the run's row and tried again at the next tick, so its message goes. What isn't a
@@ -49,7 +49,9 @@ def decide(error: Exception | None, receives: int, max_receives: int | None) -> 
             # Whoever holds the run delivers, and the next tick follows: not a case for the dead-letter queue.
             if max_receives is not None and receives >= max_receives:
                 return Decision(fate=Fate.DELETE, outcome="superseded")
-            return Decision(fate=Fate.HIDE, outcome="busy", seconds=delay)
+            # Half a lease: should the other one be dead, its run is free by the second try.
+            wait = min(_LONGEST_DELAY_SECONDS, lease_seconds / 2 * 1.5 ** min(receives - 1, 10))
+            return Decision(fate=Fate.HIDE, outcome="busy", seconds=max(1.0, wait))
         case TransientError():
             return Decision(fate=Fate.HIDE, outcome="retry", seconds=delay)
         case PermanentError():

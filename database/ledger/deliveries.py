@@ -249,13 +249,13 @@ async def add_files(
         (run.id, run.bucket, [f.key for f in files], [f.hour for f in files], [f.policy_version for f in files]),
     )
     ids: dict[str, int] = dict(await cursor.fetchall())
-    async with (
-        connection.cursor() as copying,
-        copying.copy("COPY pipeline.delivery_members (file_id, ordinal, processed_object_id) FROM STDIN") as copy,
-    ):
-        for file in files:
-            for ordinal, member in enumerate(file.members):
-                await copy.write_row((ids[file.key], ordinal, member))
+    # Not by COPY: a process paused inside of one would keep its transaction open for ever.
+    members = [(ids[file.key], ordinal, id_) for file in files for ordinal, id_ in enumerate(file.members)]
+    await connection.execute(
+        "INSERT INTO pipeline.delivery_members (file_id, ordinal, processed_object_id)"
+        " SELECT * FROM unnest(%s::bigint[], %s::integer[], %s::bigint[])",
+        [list(column) for column in zip(*members, strict=True)],
+    )
     return planned
 
 

@@ -44,7 +44,7 @@ class Syncers:
     async def start(self, **environment: str) -> asyncio.subprocess.Process:
         port = choose(("syncer",), {})["syncer"]
         process = await self._scene.start(
-            HEALTH_PORT=str(port), SYNC_VISIBILITY_SECONDS="3", DELIVERY_MAX_BYTES="1500", **environment
+            HEALTH_PORT=str(port), SYNC_VISIBILITY_SECONDS="3", **{"DELIVERY_MAX_BYTES": "1500", **environment}
         )
         self._running.append((process, asyncio.create_task(process.communicate())))
         return process
@@ -71,7 +71,7 @@ async def order_all(scene: Scene, clients: list[Client], minute: int, rng: rando
 
 async def all_delivered(scene: Scene) -> bool:
     rows = await scene.execute(
-        "SELECT FROM pipeline.processed_objects o WHERE NOT EXISTS (SELECT FROM pipeline.delivery_members m"
+        "SELECT 1 FROM pipeline.processed_objects o WHERE NOT EXISTS (SELECT FROM pipeline.delivery_members m"
         " JOIN pipeline.delivery_files f ON f.id = m.file_id JOIN pipeline.sync_runs r ON r.id = f.run_id"
         " WHERE m.processed_object_id = o.id AND f.state = 'delivered' AND r.status = 'finished')"
     )
@@ -112,15 +112,16 @@ async def test_paused_syncers_lose_their_runs_and_spoil_nothing(scene: Scene, sy
     rng = random.Random(6)
     clients = [await scene.add_client() for _ in range(4)]
     expected: dict[str, list[str]] = {client.client_id: [] for client in clients}
-    first, second = await syncers.start(), await syncers.start()
+    # one file per object: a run takes long enough to be paused within it
+    first, second = [await syncers.start(DELIVERY_MAX_BYTES="1") for _ in range(2)]
     for number in range(6):
         for client in clients:
-            expected[client.client_id] += await scene.add_objects(client, count=4)
+            expected[client.client_id] += await scene.add_objects(client, count=10)
         await order_all(scene, clients, number, rng)
         paused = rng.choice([first, second])
 
         async def somebody_delivers() -> bool:
-            rows = await scene.execute("SELECT FROM pipeline.sync_runs WHERE status = 'running'")
+            rows = await scene.execute("SELECT 1 FROM pipeline.sync_runs WHERE status = 'running'")
             return bool(rows) or await all_delivered(scene)
 
         await eventually(somebody_delivers)

@@ -12,10 +12,11 @@ from uuid import uuid4
 
 import pytest
 
+from database.ledger import Pool, open_pool
 from local.stack import Stack
 from pipeline.clients import PrivacyLevel
-from pipeline.errors import FencedError
-from syncer import content, upload
+from pipeline.errors import FencedError, TransientError
+from syncer import content, ledger, upload
 from syncer.delivery import Hours, NotNowError
 from syncer.failures import ClientBucketError
 from syncer.messages import ClientSync
@@ -453,3 +454,28 @@ async def test_complete_through_waits_for_stream_processing_and_held_events(scen
     assert await complete(4) == "2024-11-23T08:00:00Z"
     await scene.execute("UPDATE pipeline.stream_state SET state = 'snapshot'")
     assert await complete(5) == "2024-11-23T08:00:00Z"  # what was promised stays promised
+
+
+async def test_process_paused_inside_a_transaction_keeps_nobody_from_taking_over(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await scene.add_client()
+    events = await scene.add_objects(client)
+    status, _, log = await scene.finish("run", "--client", client.client_id, FAILPOINT="syncer.after_plan")
+    assert status == -9, log
+    await scene.let_leases_end()
+    monkeypatch.setattr(ledger, "_IDLE_SECONDS", 1)
+
+    async def paused_while_another_takes_over(pool: Pool) -> None:
+        async with ledger.connected(pool) as paused, paused.transaction():
+            await paused.execute(
+                "SELECT 1 FROM pipeline.sync_runs WHERE client_id = %s FOR UPDATE", (client.client_id,)
+            )
+            async with scene.deliverer() as deliverer:  # waits for the lock, which the server takes away
+                await deliverer.deliver(ClientSync(client_id=client.client_id, run_key="20991231T0000-hourly"))
+            await paused.execute("SELECT 1")
+
+    async with open_pool(ledger.with_limits(scene.dsn)) as pool:
+        with pytest.raises(TransientError):
+            await paused_while_another_takes_over(pool)
+    assert (await scene.read(client)).event_ids == Counter(events)

@@ -40,15 +40,15 @@ HOUR = datetime(2026, 11, 23, 5, tzinfo=UTC)
     ],
 )
 def test_fate_of_a_message(error: Exception | None, fate: Fate, outcome: str) -> None:
-    decision = decide(error, 1, 5)
+    decision = decide(error, 1, 5, lease_seconds=60)
     assert (decision.fate, decision.outcome) == (fate, outcome)
     assert (decision.seconds > 0) == (fate is Fate.HIDE)
 
 
 def test_waiting_for_another_owner_never_ends_in_the_dead_letters() -> None:
-    assert decide(RunBusyError("x"), 4, 5).fate is Fate.HIDE
-    assert decide(RunBusyError("x"), 5, 5).fate is Fate.DELETE
-    assert decide(RunBusyError("x"), 50, None).fate is Fate.HIDE
+    assert decide(RunBusyError("x"), 4, 5, lease_seconds=60).fate is Fate.HIDE
+    assert decide(RunBusyError("x"), 5, 5, lease_seconds=60).fate is Fate.DELETE
+    assert decide(RunBusyError("x"), 50, None, lease_seconds=60).fate is Fate.HIDE
 
 
 @given(st.integers(0, 10_000))
