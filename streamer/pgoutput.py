@@ -20,7 +20,6 @@ _RELATION = struct.Struct(">xI")
 _INSERT = struct.Struct(">xIcH")
 _COLUMN_TYPE = struct.Struct(">Ii")
 _U16 = struct.Struct(">H")
-_U32 = struct.Struct(">I")
 
 
 class DecodeError(PermanentError):
@@ -61,26 +60,30 @@ class Relation:
     columns: tuple[Column, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Insert:
-    """A new row: for each column its text form in UTF-8, None for NULL."""
+Message = Begin | Commit | Relation
 
-    relation_oid: int
-    values: list[bytes | None]
+INSERT_TUPLE_AT = 8
+"""Where the columns of an insert begin. An insert is the path of every event, so it does not become an object."""
 
 
-Message = Begin | Commit | Relation | Insert
+def insert_header(data: bytes) -> tuple[int, int]:
+    """(relation's oid, number of columns) of an insert. Raises DecodeError for malformed bytes."""
+    try:
+        oid, new, count = _INSERT.unpack_from(data)
+    except struct.error as error:
+        raise DecodeError("pgoutput: malformed message") from error
+    if new != b"N":
+        raise DecodeError("pgoutput: an insert without a new row")
+    return oid, count
 
 
 def decode(data: bytes) -> Message | None:
-    """The message in `data`; None for kinds that carry no rows of ours (origin, type, truncate, update, delete).
+    """The message in `data`, inserts excepted; None for kinds that are none of ours (origin, type, truncate ...).
 
     Raises DecodeError, and nothing else, for malformed bytes.
     """
     try:
         match data[:1]:
-            case b"I":
-                return _insert(data)
             case b"B":
                 commit_lsn, commit_time, _xid = _BEGIN.unpack(data)
                 return Begin(commit_lsn=Lsn(commit_lsn), commit_time=commit_time + POSTGRES_EPOCH_MICROSECONDS)
@@ -95,30 +98,6 @@ def decode(data: bytes) -> Message | None:
                 raise DecodeError("pgoutput: unknown kind of message")
     except (struct.error, UnicodeDecodeError, ValueError, IndexError) as error:
         raise DecodeError("pgoutput: malformed message") from error
-
-
-def _insert(data: bytes) -> Insert:
-    oid, new, count = _INSERT.unpack_from(data)
-    if new != b"N":
-        raise DecodeError("pgoutput: an insert without a new row")
-    values: list[bytes | None] = []
-    add = values.append
-    unpack_length = _U32.unpack_from
-    at = _INSERT.size
-    for _ in range(count):
-        kind = data[at]
-        if kind == 0x74:  # t: text
-            start = at + 5
-            at = start + unpack_length(data, at + 1)[0]
-            add(data[start:at])
-        elif kind == 0x6E:  # n: null
-            add(None)
-            at += 1
-        else:  # u: unchanged TOAST, which no insert has; b: binary, which we did not ask for
-            raise DecodeError("pgoutput: a value that is neither text nor null")
-    if at != len(data):
-        raise DecodeError("pgoutput: an insert of another length than it says")
-    return Insert(relation_oid=oid, values=values)
 
 
 def _relation(data: bytes) -> Relation:

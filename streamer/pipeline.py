@@ -38,6 +38,9 @@ READ_SECONDS = 0.1
 LINGER_SECONDS = 0.005
 """How long an event may wait for company in its Kafka batch: batches cost more than the events in them."""
 
+GATHER_SECONDS = 0.003
+"""Pause between two reads of a busy stream: a sender that is woken less often sends half as fast again."""
+
 FEEDBACK_SECONDS = 3.0
 """The server's patience with us is 15 seconds, see streamer.replication."""
 
@@ -268,6 +271,7 @@ async def pump(held: Stream, status: Status, health: Health, stop: asyncio.Event
             status.last_commit_time = time_of(last.commit_time).isoformat()
             metrics.STREAMED_EVENTS.inc(len(event_batch))
             failpoints.reach("streamer.after_publish")
+            await asyncio.sleep(GATHER_SECONDS)
         now = time.time()
         if publisher.waiting and now >= flushed_at + LINGER_SECONDS:
             await publisher.flush()

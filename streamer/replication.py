@@ -141,14 +141,19 @@ class ReplicationConnection:
 
         Safe to cancel: what was not returned is still there. Raises TransientError when the stream has ended.
         """
-        burst = self._take()
-        if not burst.payloads and burst.keepalive is None and await self._readable(timeout):
-            try:
-                self._pgconn.consume_input()
-            except Exception as error:
-                raise TransientError("the replication connection was lost") from error
-            burst = self._take()
-        return burst
+        payloads: list[bytes] = []
+        keepalive = self._take(payloads)
+        if not payloads and keepalive is None and await self._readable(timeout):
+            # libpq reads a buffer of a few kilobytes at a time: go on until the socket is empty.
+            taken = -1
+            while keepalive is None and taken < len(payloads) < BURST_MESSAGES:
+                taken = len(payloads)
+                try:
+                    self._pgconn.consume_input()
+                except Exception as error:
+                    raise TransientError("the replication connection was lost") from error
+                keepalive = self._take(payloads)
+        return Burst(payloads=payloads, keepalive=keepalive)
 
     async def _readable(self, timeout: float) -> bool:
         loop = asyncio.get_running_loop()
@@ -167,16 +172,15 @@ class ReplicationConnection:
             timer.cancel()
             loop.remove_reader(descriptor)
 
-    def _take(self) -> Burst:
-        payloads: list[bytes] = []
-        keepalive = None
-        for _ in range(BURST_MESSAGES):
-            size, data = self._pgconn.get_copy_data(1)
+    def _take(self, payloads: list[bytes]) -> Keepalive | None:
+        """Move what libpq holds to `payloads`; a keepalive ends a burst, since it speaks of what came before it."""
+        get_copy_data = self._pgconn.get_copy_data
+        while len(payloads) < BURST_MESSAGES:
+            size, data = get_copy_data(1)
             if size > 0:
                 frame = parse_frame(bytes(data))
                 if isinstance(frame, Keepalive):
-                    keepalive = frame
-                    break  # what it says holds for what came before it, so it ends the burst
+                    return frame
                 payloads.append(frame)
             elif size == 0:
                 break
@@ -184,7 +188,7 @@ class ReplicationConnection:
                 result = self._pgconn.get_result()
                 sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE) if result else None
                 raise _error(sqlstate, self._pgconn.get_error_message() if size == -2 or sqlstate else "")
-        return Burst(payloads=payloads, keepalive=keepalive)
+        return None
 
     def send_status(self, written: Lsn, flushed: Lsn) -> None:
         """Standby status update: `flushed` is safe for good, the server may forget what is before it.

@@ -67,9 +67,7 @@ async def snapshot_events(
                 values = [None if value is None else value.encode() for value in row]
                 position = Position(epoch, consistent_point - 1, index)
                 index += 1
-                event_batch.append(
-                    Event(position, now, encoder.key(values), encoder.client_id(values), encoder.line(values))
-                )
+                event_batch.append(Event(position, now, *encoder.encode_values(values)))
                 if len(event_batch) >= BATCH_EVENTS:
                     metrics.SNAPSHOT_EVENTS.inc(len(event_batch))
                     yield event_batch

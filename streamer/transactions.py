@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
 from pipeline.events import Event
 from pipeline.position import Lsn, Position
-from streamer.pgoutput import Begin, Commit, DecodeError, Insert, Relation, decode
+from streamer.pgoutput import INSERT_TUPLE_AT, Begin, Commit, DecodeError, Message, Relation, decode, insert_header
 from streamer.rows import RowEncoder
 
 
@@ -50,23 +51,28 @@ class Transactions:
         """The events in `payloads`, in order. Raises DecodeError when the stream makes no sense."""
         event_batch: list[Event] = []
         for payload in payloads:
-            message = decode(payload)
-            if type(message) is Insert:
-                event_batch.append(self._event(message))
-            elif message is not None:
-                self._follow(message)
+            if payload[:1] == b"I":
+                event_batch.append(self._event(payload))
+            else:
+                self._follow(decode(payload))
         return event_batch
 
-    def _event(self, insert: Insert) -> Event:
-        begin, encoder = self._begin, self._encoders.get(insert.relation_oid)
+    def _event(self, payload: bytes) -> Event:
+        oid, width = insert_header(payload)
+        begin, encoder = self._begin, self._encoders.get(oid)
         if begin is None or encoder is None:
             raise DecodeError("pgoutput: an insert outside of a transaction or of an unknown relation")
+        if width != encoder.width:
+            raise DecodeError("pgoutput: a row of another width than its relation")
+        try:
+            key, client_id, line = encoder.encode(payload, INSERT_TUPLE_AT)
+        except (IndexError, ValueError, struct.error) as error:
+            raise DecodeError("pgoutput: malformed row") from error
         position = Position(self._epoch, begin.commit_lsn, self._index)
         self._index += 1
-        values = insert.values
-        return Event(position, begin.commit_time, encoder.key(values), encoder.client_id(values), encoder.line(values))
+        return Event(position, begin.commit_time, key, client_id, line)
 
-    def _follow(self, message: Begin | Commit | Relation | Insert) -> None:
+    def _follow(self, message: Message | None) -> None:
         match message:
             case Begin():
                 if self._begin is not None:
@@ -80,5 +86,5 @@ class Transactions:
                 self.complete_until = message.end_lsn
             case Relation():
                 self._encoders[message.oid] = RowEncoder(message.columns)
-            case _:
-                raise DecodeError("pgoutput: out of place")
+            case None:
+                pass  # a kind that is none of ours
