@@ -31,7 +31,24 @@ SIGNALS = {
 """Signals of the browser by member name."""
 
 _YES = frozenset(
-    ("true", "1", "yes", "y", "granted", "grant", "allowed", "allow", "accepted", "accept", "opt_in", "opt-in", "optin", "given", "on", "all")
+    (
+        "true",
+        "1",
+        "yes",
+        "y",
+        "granted",
+        "grant",
+        "allowed",
+        "allow",
+        "accepted",
+        "accept",
+        "opt_in",
+        "opt-in",
+        "optin",
+        "given",
+        "on",
+        "all",
+    )
 )
 
 # Bases under which nobody can object (GDPR Art. 21(1) knows the right for public task and legitimate interests only).

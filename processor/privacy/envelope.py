@@ -14,7 +14,6 @@ MOST_PATHS = 100
 """More paths than these are counted, not listed: `redacted_more`."""
 
 _OURS = frozenset(("privacy", "ip_hash", "ip_hash_key_version"))
-_MARKS = ('"privacy"', '"ip_hash', "\\u00")
 _HASH = re.compile('"[0-9a-f]{64}"')
 _VERSION = re.compile("[0-9]{1,9}")
 
@@ -42,7 +41,7 @@ def open_envelope(text: str, *, addresses: bool = True) -> Envelope:
 
     Raises UnparsableRecord when brackets don't match.
     """
-    if not any(mark in text for mark in _MARKS):
+    if text.rfind('"privacy"') < 0 and text.rfind('"ip_hash') < 0 and not ("\\" in text and "\\u00" in text):
         return Envelope(text)
     found: dict[str, str] = {}
     kept: list[str] = []

@@ -7,7 +7,27 @@ import re
 from processor.privacy import checks
 
 SMALL_ZIP3 = frozenset(
-    ("036", "059", "102", "202", "203", "204", "205", "369", "556", "692", "753", "772", "821", "823", "878", "879", "884", "893", *tuple(str(code).zfill(3) for code in (*range(1, 5), *range(90, 100), 340, *range(962, 967))))
+    (
+        "036",
+        "059",
+        "102",
+        "202",
+        "203",
+        "204",
+        "205",
+        "369",
+        "556",
+        "692",
+        "753",
+        "772",
+        "821",
+        "823",
+        "878",
+        "879",
+        "884",
+        "893",
+        *tuple(str(code).zfill(3) for code in (*range(1, 5), *range(90, 100), 340, *range(962, 967))),
+    )
 )
 """First three digits of ZIP codes with 20,000 inhabitants or fewer together in the census of 2020, and military ones,
 which it doesn't count at all."""

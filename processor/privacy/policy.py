@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ from processor.privacy.walk import Engine, Walk
 
 RULES_VERSION = 1
 """Counts up with every change of what the rules find or write, so that policy_version changes with them."""
-
-_FORM = re.compile(r'"event_type":\s*"(?:lead_)?(?:form_submit|signup|subscription|lead|registration|contact)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +56,7 @@ class Policy:
             plain, removed = self._standard.apply(line)
             return Filtered(plain, ("ip",) if removed else ())
         envelope = open_envelope(record.decode(line))
-        walk = Walk(
-            self._engine,
-            envelope.text,
-            previous_hash=envelope.ip_hash,
-            form=_FORM.search(envelope.text, 0, 2000) is not None,
-        )
+        walk = Walk(self._engine, envelope.text, previous_hash=envelope.ip_hash)
         walk.run(self._engine.book.column)
         decision = walk.settle(self._rules)
         if self._rules.drop and not decision.analytics:

@@ -22,10 +22,11 @@ QUOTE = "\x01"
 BARE = "\x02"
 """Around a piece that shall lose its quotation marks: a string replaced by null or by an object."""
 
+_OPENING, _CLOSING = f'"{BARE}', f'{BARE}"'
 _CONTROLS = bytes(range(32))
 _WRONG_ESCAPE = re.compile(r'\\(?!["\\/bfnrt]|u[0-9a-fA-F]{4})')
-_NUMBER = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?(?![0-9.a-zA-Z+-])"
-_TOKEN = rf"[{{}}\[\],:]|{_NUMBER}|true(?!\w)|false(?!\w)|null(?!\w)"
+NUMBER = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?(?![0-9.a-zA-Z+-])"
+_TOKEN = rf"[{{}}\[\],:]|{NUMBER}|true(?!\w)|false(?!\w)|null(?!\w)"
 TOKENS = re.compile(_TOKEN)
 _STRUCTURE = re.compile(rf"(?:[ \t]*+(?:{_TOKEN}))*+[ \t]*+")
 
@@ -59,7 +60,7 @@ def join(pieces: list[str]) -> str:
     """The inverse of `cut`; pieces between BARE marks lose their quotation marks."""
     text = '"'.join(pieces)
     if BARE in text:
-        text = text.replace(f'"{BARE}', "").replace(f'{BARE}"', "")
+        text = text.replace(_OPENING, "").replace(_CLOSING, "")
     if QUOTE in text:
         text = text.replace(QUOTE, '\\"')
     if BACKSLASH in text:

@@ -50,10 +50,15 @@ class Rule:
     sign: int = 0
     role: int = 0
     inner: RuleSet | None = None
+    names_itself: bool = False
+    """Whether the name of the member is what must go."""
     marker: str = field(init=False)
+    removed: str = field(init=False)
+    """What stands for an identifier without consent: null for those of sessions and visitors, else the marker."""
 
     def __post_init__(self) -> None:
         self.marker = f"[REDACTED:{self.kind}]"
+        self.removed = record.bare("null") if self.kind in ("session_id", "visitor_id") else self.marker
 
 
 class RuleSet(dict[str, "Rule | None"]):
@@ -125,10 +130,10 @@ class RuleBook:
         self.agent = Rule(Act.REDACT, self.plain, kind="user_agent")
 
     def rule(self, name: str) -> Rule | None:
-        """The rule for a member called `name` at any depth; `purpose` is "key" when the name is itself personal."""
+        """The rule for a member called `name` at any depth."""
         kind = self.name_kind(name)
         if kind:
-            return Rule(Act.INSPECT, self.plain, kind=kind, purpose="key", sign=PERSON)
+            return Rule(Act.INSPECT, self.plain, kind=kind, names_itself=True, sign=PERSON)
         found = names.classify(name)
         if found is None:
             return self._unnamed(name)

@@ -295,6 +295,8 @@ def redacted(body: str) -> str | None:
 
 @lru_cache(maxsize=8192)
 def reduced_agent(body: str) -> str:
-    """A user agent's body, as the JSON of its reduced form."""
+    """A user agent's body, as a piece that prints its reduced form."""
     agent = agents.reduce(record.unescape(body))
-    return f'{{"family":"{agent.family}","major":"{agent.major}","os":"{agent.os}","device":"{agent.device}"}}'
+    return record.bare(
+        f'{{"family":"{agent.family}","major":"{agent.major}","os":"{agent.os}","device":"{agent.device}"}}'
+    )

@@ -25,13 +25,19 @@ _KEY, _FIRST_KEY, _COLON, _VALUE, _FIRST_VALUE, _AFTER, _END = range(7)
 _DEEPEST: Final = 200_000
 LONGEST_PATH: Final = 400
 _INSPECT: Final = Act.INSPECT
+_SKIP: Final = Act.SKIP
+_IDENTIFIER: Final = Act.IDENTIFIER
+_AGENT: Final = Act.AGENT
+_SIGNAL: Final = Act.SIGNAL
+_PURPOSE: Final = Act.PURPOSE
+_LITERAL = re.compile(rf":[ \t]*({record.NUMBER}|true|false|null)[ \t]*,[ \t]*")
 _PASSED_ON = frozenset((Act.REDACT, Act.IDENTIFIER, Act.AGENT, Act.ZIP, Act.PSEUDONYM))
 _OUTRANKED = frozenset((Act.INSPECT, Act.CONTENT, Act.LABEL, Act.NAME, Act.DATE, Act.AGE))
 _LABELLED = frozenset((Act.REDACT, Act.IDENTIFIER, Act.AGENT, Act.ZIP, Act.PSEUDONYM, Act.NAME, Act.DATE, Act.AGE))
-_NULLED = frozenset(("session_id", "visitor_id"))
 _REQUIRED = re.compile(
     r"\W*(?:required|optional|mandatory|pflichtfeld|obligatoire|obligatorio|obligatorisch)?\W*$", re.IGNORECASE
 )
+_FORM = re.compile("(?:lead_)?(?:form_submit|signup|subscription|lead|registration|contact)$")
 _LONGEST_LABEL: Final = 128
 NO_HASH: Final = '"ip_hash":null,"ip_hash_key_version":null'
 
@@ -46,6 +52,19 @@ class Shapes(dict[str, tuple[str, ...]]):
                 self.clear()
             self[piece] = tokens
         return tokens
+
+
+class Literals(dict[str, str | None]):
+    """The literal in a piece that is a colon, a literal and a comma; None for all other pieces."""
+
+    def __missing__(self, piece: str) -> str | None:
+        match = _LITERAL.fullmatch(piece)
+        literal = match[1] if match else None
+        if len(piece) <= 48:
+            if len(self) >= 16_384:
+                self.clear()
+            self[piece] = literal
+        return literal
 
 
 @dataclass(slots=True)
@@ -76,6 +95,7 @@ class Engine:
     pseudonyms: Pseudonyms
     hash_addresses: bool
     shapes: Shapes = field(default_factory=Shapes)
+    literals: Literals = field(default_factory=Literals)
 
 
 class Walk:
@@ -85,11 +105,11 @@ class Walk:
         "_book",
         "_depth",
         "_engine",
-        "_form",
         "_numbers",
         "_previous_hash",
         "_texts",
         "_waiting",
+        "_waiting_numbers",
         "events",
         "kinds",
         "paths",
@@ -97,9 +117,7 @@ class Walk:
         "scope",
     )
 
-    def __init__(
-        self, engine: Engine, text: str, *, previous_hash: str = NO_HASH, form: bool = False, depth: int = 0
-    ) -> None:
+    def __init__(self, engine: Engine, text: str, *, previous_hash: str = NO_HASH, depth: int = 0) -> None:
         self._engine = engine
         self._book = engine.book
         self.pieces = record.cut(text)
@@ -107,10 +125,10 @@ class Walk:
         self.events: list[Scope] = []
         self.paths: list[str] = []
         self.kinds: list[str] = []
-        self._form = form
         self._depth = depth
         self._previous_hash = previous_hash
-        self._waiting: list[tuple[Scope, Rule, Field]] = []
+        self._waiting: list[tuple[Scope, Rule, int, str]] = []
+        self._waiting_numbers: list[tuple[Scope, Rule, Field]] = []
         self._texts: list[tuple[Scope, Field, str, Context, int]] = []
         self._numbers: dict[int, dict[int, str]] = {}
 
@@ -124,7 +142,13 @@ class Walk:
         """Remove identifiers that consent doesn't cover, put back those that it does; the record's own decision."""
         consent.merge(self.scope, self.events)
         decision = rules.decide(self.scope)
-        for scope, rule, place in self._waiting:
+        for scope, rule, index, path in self._waiting:
+            own = decision if scope is self.scope else rules.decide(scope)
+            if not (own.marketing if rule.purpose == consent.MARKETING else own.analytics):
+                self.pieces[index] = rule.removed
+                self.paths.append(path)
+                self.kinds.append(rule.kind)
+        for scope, rule, place in self._waiting_numbers:
             own = decision if scope is self.scope else rules.decide(scope)
             if not own.allows(rule.purpose):
                 self._replace(place, rule)
@@ -140,19 +164,23 @@ class Walk:
     def settle_inside(self, findings: Findings) -> None:
         """For a text inside a record: identifiers stay as far as the record's decision, if there is one, allows."""
         keep = findings.keep
-        for _, rule, place in self._waiting:
+        for _, rule, index, path in self._waiting:
+            if keep is None or not keep.allows(rule.purpose):
+                self._replace(Field(index, path, rule), rule)
+        for _, rule, place in self._waiting_numbers:
             if keep is None or not keep.allows(rule.purpose):
                 self._replace(place, rule)
         for _, place, body, context, _ in self._texts:
             if keep is not None:
                 found = self._engine.values.inspect(body, context, keep=keep, depth=self._depth)
                 self.pieces[place.index] = body if found is None else found.body
-        findings.identifiers = findings.identifiers or bool(self._waiting or self._texts)
+        findings.identifiers = findings.identifiers or bool(self._waiting or self._waiting_numbers or self._texts)
         findings.kinds += self.kinds
 
     def run(self, outermost: RuleSet) -> None:
         """Walk all pieces. Raises UnparsableRecord when they are no JSON text."""
-        book, pieces, shapes = self._book, self.pieces, self._engine.shapes
+        book, pieces, shapes, literals = self._book, self.pieces, self._engine.shapes, self._engine.literals
+        waiting, paths, kinds = self._waiting, self.paths, self.kinds
         anywhere, events, plain = book.any, book.event, book.plain
         clean = plain.clean
         total = len(pieces)
@@ -247,39 +275,73 @@ class Walk:
             index += 1
             if index == total:
                 break
-            # A string; as long as names and plain values follow each other, the inner loop stays here.
+            # Strings: while names and their values follow each other in one object, this loop isn't left.
             while True:
                 if state == _KEY or state == _FIRST_KEY:
                     key = pieces[index]
                     rule = rules[key]
-                    if rule is not None and rule.purpose == "key":
+                    if rule is not None and rule.names_itself:
                         self._name_of_member(index, prefix, ordinal, rule)
                         key, rule = f"[{ordinal}]", None
                     separator = pieces[index + 1]
                     if separator != ": " and separator != ":":
-                        state = _COLON
-                        break
+                        literal = literals[separator]
+                        if literal is None or not is_object:
+                            state = _COLON
+                            break
+                        # A number, true, false or null, and the comma behind it.
+                        index += 1
+                        if rule is None:
+                            if inherited is not None or len(literal) > 11:
+                                place = Field(index, prefix + key, None, 1)
+                                neighbours = self._literal(place, literal, key, inherited, neighbours, scope)
+                        elif rule.act == _SIGNAL:
+                            if literal == "true" or literal == "1":
+                                scope.signal(rule.purpose)
+                        elif rule.act == _PURPOSE and literal != "null":
+                            scope.say(rule.purpose, literal == "true" or literal == "1")
+                        else:
+                            signs |= rule.sign
+                            if rule.act != _INSPECT or inherited is not None or len(literal) > 11:
+                                place = Field(index, prefix + key, rule, 1)
+                                neighbours = self._literal(place, literal, key, inherited, neighbours, scope)
+                        index += 1
+                        if index == total:
+                            raise UnparsableRecord("a comma stands where none may")
+                        ordinal += 1
+                        state = _KEY
+                        continue
                     index += 2
                     if index == total:
                         raise UnparsableRecord("a name has no value")
                 elif state != _VALUE and state != _FIRST_VALUE:
                     raise UnparsableRecord("a string stands where none may")
                 body = pieces[index]
-                if inherited is None and rule is None:
-                    if body not in clean:
-                        path = prefix + key if is_object else f"{prefix}[{ordinal}]"
-                        self._inspect(index, path, body, plain, scope)
-                elif inherited is None and rule.act == _INSPECT:  # type: ignore[union-attr]
-                    signs |= rule.sign  # type: ignore[union-attr]
-                    if body not in rule.context.clean:  # type: ignore[union-attr]
-                        path = prefix + key if is_object else f"{prefix}[{ordinal}]"
-                        self._inspect(index, path, body, rule.context, scope)  # type: ignore[union-attr]
-                else:
+                if inherited is not None:
                     path = prefix + key if is_object else f"{prefix}[{ordinal}]"
                     if rule is not None:
                         signs |= rule.sign
-                    place = Field(index, path, rule)
-                    neighbours = self._string(place, key, body, inherited, neighbours, scope)
+                    neighbours = self._string(Field(index, path, rule), key, body, inherited, neighbours, scope)
+                elif rule is None:
+                    if body not in clean:
+                        path = prefix + key if is_object else f"{prefix}[{ordinal}]"
+                        self._inspect(index, path, body, plain, scope)
+                elif rule.act == _INSPECT:
+                    signs |= rule.sign
+                    if body not in rule.context.clean:
+                        path = prefix + key if is_object else f"{prefix}[{ordinal}]"
+                        self._inspect(index, path, body, rule.context, scope)
+                elif rule.act != _SKIP:
+                    path = prefix + key if is_object else f"{prefix}[{ordinal}]"
+                    signs |= rule.sign
+                    if rule.act == _IDENTIFIER and body and body[0] != "[":
+                        waiting.append((scope, rule, index, path))
+                    elif rule.act == _AGENT and body and body[0] != "[":
+                        pieces[index] = values.reduced_agent(body)
+                        paths.append(path)
+                        kinds.append("user_agent")
+                    else:
+                        neighbours = self._string(Field(index, path, rule), key, body, None, neighbours, scope)
                 state = _AFTER
                 separator = pieces[index + 1]
                 if is_object and (separator == ", " or separator == ","):
@@ -317,11 +379,12 @@ class Walk:
 
     def _replace(self, place: Field, rule: Rule) -> None:
         """Put the rule's marker, or null for the ids of sessions and visitors, in the place of a string or a number."""
-        null = rule.kind in _NULLED
         if place.symbol >= 0:
-            self._numbers.setdefault(place.index, {})[place.symbol] = "null" if null else f'"{rule.marker}"'
+            self._numbers.setdefault(place.index, {})[place.symbol] = (
+                "null" if rule.removed != rule.marker else f'"{rule.marker}"'
+            )
         else:
-            self.pieces[place.index] = record.bare("null") if null else rule.marker
+            self.pieces[place.index] = rule.removed
         self._hit(place.path, rule.kind)
 
     def _inherited(
@@ -399,9 +462,9 @@ class Walk:
                 self.pieces[place.index] = rule.marker
                 self._hit(place.path, rule.kind)
             case Act.IDENTIFIER:
-                self._waiting.append((scope, rule, place))
+                self._waiting.append((scope, rule, place.index, place.path))
             case Act.AGENT:
-                self.pieces[place.index] = record.bare(values.reduced_agent(body))
+                self.pieces[place.index] = values.reduced_agent(body)
                 self._hit(place.path, rule.kind)
             case Act.PSEUDONYM:
                 self.pieces[place.index] = self._pseudonym(record.unescape(body))
@@ -481,7 +544,7 @@ class Walk:
         symbol = symbol or self._engine.shapes[self.pieces[place.index]][place.symbol]
         match rule.act:
             case Act.IDENTIFIER:
-                self._waiting.append((scope, rule, place))
+                self._waiting_numbers.append((scope, rule, place))
                 return
             case Act.PSEUDONYM:
                 new = f'"{self._pseudonym(symbol)}"'
@@ -539,7 +602,11 @@ class Walk:
             return True
         if rule.purpose or role == THING or signs & THING:
             return False
-        return self._form or people.looks_like_person(record.unescape(body))
+        return self._is_form() or people.looks_like_person(record.unescape(body))
+
+    def _is_form(self) -> bool:
+        """Whether the column event_type, a scalar and hence in front of all nested members, names a form."""
+        return any(_FORM.match(piece) for piece in self.pieces[3:60:2])
 
     def _pseudonym(self, value: str) -> str:
         return self._engine.pseudonyms.identifier(value)
