@@ -6,10 +6,13 @@ is replaced by putting a new one in front, rotating every stored token, then dro
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Sequence
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
+from pipeline.clients import Client
 from pipeline.errors import ConfigError, PermanentError
 
 
@@ -49,6 +52,20 @@ class SecretBox:
             return self._fernets.rotate(token.encode()).decode("ascii")
         except (InvalidToken, UnicodeError):
             raise _unreadable() from None
+
+
+def pseudonym_keys(client: Client, box: SecretBox) -> dict[int, bytes]:
+    """The client's pseudonym keys by version, decrypted; stored as base64 inside of the token.
+
+    Raises PermanentError when one can't be decrypted or decoded.
+    """
+    keys = {}
+    for key in client.pseudonym_keys:
+        try:
+            keys[key.version] = base64.b64decode(box.decrypt(key.secret), validate=True)
+        except binascii.Error:
+            raise PermanentError(f"pseudonym key {key.version} is not base64") from None
+    return keys
 
 
 _MAKE_A_KEY = 'python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())" makes one'

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 
 from database import preflight
-from database.ledger import Pool, chunks, open_pool
+from database.ledger import Pool, chunks, connected, open_pool
 from database.ledger import stream as ledger
 from database.ledger.chunks import ConsumerPosition
 from pipeline import kafka, logs, metrics
@@ -69,7 +69,7 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
         )
         await kafka.start(consumer, settings.kafka_bootstrap_servers)
         stack.push_async_callback(kafka.stop, consumer)
-        async with pool.connection() as connection:
+        async with connected(pool) as connection:
             partitions = await ledger.layout_of(connection, topic, settings.kafka_partitions)
         await kafka.check_topic(settings, partitions)
 
@@ -200,7 +200,7 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
         """Begin each partition where the ledger says."""
         begins = await self._consumer.beginning_offsets(assigned)
         ends = await self._consumer.end_offsets(assigned)
-        async with self._pool.connection() as connection:
+        async with connected(self._pool) as connection:
             for tp in assigned:
                 stand = await chunks.consumer_position(connection, self._topic, tp.partition, begins[tp])
                 self._begin(tp, stand, begins[tp], ends[tp])
@@ -248,7 +248,7 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
             )
 
     async def _ready(self) -> str | None:
-        async with self._pool.connection(timeout=3) as connection:
+        async with connected(self._pool) as connection:
             await connection.execute("SELECT 1")
         return None if self._generation else "no partitions were assigned yet"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from datetime import datetime
 
 from pipeline import logs
@@ -11,7 +9,7 @@ from pipeline.clients import Client, UnreadableClient
 from pipeline.directory import ClientDirectory
 from pipeline.errors import PipelineError
 from pipeline.privacy import Policy, PolicyError, compile_policy
-from pipeline.secrets import SecretBox
+from pipeline.secrets import SecretBox, pseudonym_keys
 
 log = logs.get(__name__)
 
@@ -45,17 +43,3 @@ class PolicyCache:
         except (PolicyError, PipelineError) as error:
             log.error("processor.client.held", client_id=client.client_id, reason=str(error))
             return None
-
-
-def pseudonym_keys(client: Client, secrets: SecretBox) -> dict[int, bytes]:
-    """The client's keys by version, decrypted: 32 bytes each, stored as base64 inside of the token.
-
-    Raises PipelineError when one can't be decrypted or decoded.
-    """
-    keys = {}
-    for key in client.pseudonym_keys:
-        try:
-            keys[key.version] = base64.b64decode(secrets.decrypt(key.secret), validate=True)
-        except binascii.Error:
-            raise PolicyError(f"pseudonym key {key.version} is not base64") from None
-    return keys

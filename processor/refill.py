@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 
-from database.ledger import Pool
+from database.ledger import Pool, connected
 from database.ledger import chunks as ledger
 from database.ledger.chunks import ConsumerPosition
 from pipeline import logs, metrics, rawfile
@@ -44,7 +44,7 @@ async def refill(
     expected = sequence - stand.last_sequence - 1
     log.warning("processor.hole.found", partition=partition, after_sequence=stand.last_sequence, missing=expected)
     while True:
-        async with pool.connection() as connection:
+        async with connected(pool) as connection:
             reached = await ledger.recorded_until(connection)
             if reached is not None and reached >= position:
                 refs = await ledger.raw_objects_between(connection, stand.last_position, position)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
-from database.ledger import Pool
+from database.ledger import Pool, connected
 from database.ledger import chunks as ledger
 from pipeline import failpoints, metrics
 from pipeline.gzip import member
@@ -43,7 +43,7 @@ class Writer:
                 counts=chunk.counts(),
                 objects=[put.result() for put in puts],
             )
-            async with self._pool.connection() as connection:
+            async with connected(self._pool) as connection:
                 await ledger.commit_chunk(connection, commit)
             failpoints.reach("processor.after_ledger")
         metrics.CHUNKS.inc()

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from psycopg.errors import UniqueViolation
 
-from database.ledger import Pool, deliveries
+from database.ledger import Pool, connected, deliveries
 from database.ledger.completeness import frontier_of, last_complete_hour
 from database.ledger.deliveries import OpenFile, Run, RunBusyError
 from pipeline import logs, metrics
@@ -30,7 +30,6 @@ from syncer.access import ClientAccess
 from syncer.content import Built, build
 from syncer.due import why_not
 from syncer.failures import failure_of
-from syncer.ledger import connected
 from syncer.messages import ClientSync
 from syncer.plan import plan_files
 from syncer.policies import Policies

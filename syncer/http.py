@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 from fastapi import Body, FastAPI, HTTPException
 
-from database.ledger import Pool
+from database.ledger import Pool, connected
 from database.ledger.delivery_status import last_runs, pending_counts
 from pipeline.clients import Client, ClientId, ClientStore
 from pipeline.errors import PipelineError
 from pipeline.health import admin_only
 from syncer.due import why_not
-from syncer.ledger import connected
 from syncer.messages import MANUAL, ClientSync, run_key
 from syncer.queue import Queue
 

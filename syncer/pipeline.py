@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from database import preflight
-from database.ledger import open_pool
+from database.ledger import connected, open_pool
 from database.ledger.delivery_status import sync_states
 from pipeline import logs, metrics
 from pipeline.clients import ClientStore
@@ -24,7 +24,6 @@ from syncer.delivery import Deliverer
 from syncer.due import due_clients, stale
 from syncer.handling import Fate, decide
 from syncer.http import add_routes
-from syncer.ledger import connected, with_limits
 from syncer.messages import ClientSync, MessageError, Tick, parse
 from syncer.policies import Policies
 from syncer.queue import Message, Queue, open_queue
@@ -58,7 +57,7 @@ async def open_deliverer(settings: SyncerSettings) -> AsyncIterator[tuple[Delive
     async with AsyncExitStack() as stack:
         box = SecretBox([key.get_secret_value() for key in settings.credentials_keys])
         await preflight.require(None, settings.ledger_dsn)
-        pool = await stack.enter_async_context(open_pool(with_limits(settings.ledger_dsn), max_size=8))
+        pool = await stack.enter_async_context(open_pool(settings.ledger_dsn, max_size=8))
         processed = await stack.enter_async_context(open_bucket(settings.processed_bucket, max_connections=64))
         await preflight.require_bucket(processed, "PROCESSED_S3_BUCKET")
         store = await open_store(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections import OrderedDict
 from enum import Enum
 
 from pipeline.clients import Client, PrivacyLevel
-from pipeline.privacy import Policy, PolicyError, compile_policy
-from pipeline.secrets import SecretBox
+from pipeline.privacy import Policy, compile_policy
+from pipeline.secrets import SecretBox, pseudonym_keys
 
 _KEPT = 64
 _STRICTNESS = {PrivacyLevel.STANDARD.value: 0, PrivacyLevel.GDPR.value: 1, PrivacyLevel.HIPAA.value: 2}
@@ -46,17 +44,8 @@ class Policies:
         """Raises PermanentError when the settings make no policy: then nothing may leave."""
         made = self._made.pop(client.client_id, None)
         if made is None or made[0] != client:
-            made = client, compile_policy(client, pseudonym_keys=self._keys(client))
+            made = client, compile_policy(client, pseudonym_keys=pseudonym_keys(client, self._box))
         self._made[client.client_id] = made
         if len(self._made) > _KEPT:
             self._made.popitem(last=False)
         return made[1]
-
-    def _keys(self, client: Client) -> dict[int, bytes]:
-        keys = {}
-        for key in client.pseudonym_keys:
-            try:
-                keys[key.version] = base64.b64decode(self._box.decrypt(key.secret), validate=True)
-            except binascii.Error:
-                raise PolicyError(f"pseudonym key {key.version} is not base64") from None
-        return keys

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from pipeline.errors import TransientError
@@ -28,11 +29,33 @@ CONNECTION_OPTIONS: dict[str, Any] = {
 }
 
 
+_IDLE_SECONDS = 10
+"""How long a transaction may wait for us. We never wait inside of one, so only a process that is paused takes longer:
+then the server ends it, or its locks would keep the others from taking over what it left."""
+
+_OUTAGES = (
+    PoolTimeout,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
+
+
+@asynccontextmanager
+async def connected(pool: Pool) -> AsyncIterator[psycopg.AsyncConnection]:
+    """A connection of `pool`. Raises TransientError when the server goes away, is overloaded, or breaks a deadlock."""
+    try:
+        async with pool.connection() as connection:
+            yield connection
+    except _OUTAGES as error:
+        raise TransientError(f"the ledger does not answer ({type(error).__name__})") from error
+
+
 @asynccontextmanager
 async def open_pool(dsn: str, *, max_size: int = 4) -> AsyncIterator[Pool]:
     """A pool of autocommit connections to the ledger. Raises TransientError when the server can't be reached."""
     pool: Pool = AsyncConnectionPool(
-        dsn,
+        _with_limits(dsn),
         min_size=1,
         max_size=max_size,
         timeout=10,
@@ -52,3 +75,8 @@ async def open_pool(dsn: str, *, max_size: int = 4) -> AsyncIterator[Pool]:
         yield pool
     finally:
         await pool.close()
+
+
+def _with_limits(dsn: str) -> str:
+    options = conninfo_to_dict(dsn).get("options") or ""
+    return make_conninfo(dsn, options=f"{options} -c idle_in_transaction_session_timeout={_IDLE_SECONDS}s".strip())

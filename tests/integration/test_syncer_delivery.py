@@ -12,11 +12,12 @@ from uuid import uuid4
 
 import pytest
 
-from database.ledger import Pool, open_pool
+from database import ledger
+from database.ledger import Pool, connected, open_pool
 from local.stack import Stack
 from pipeline.clients import PrivacyLevel
 from pipeline.errors import FencedError, TransientError
-from syncer import content, ledger, upload
+from syncer import content, upload
 from syncer.delivery import Hours, NotNowError
 from syncer.failures import ClientBucketError
 from syncer.messages import ClientSync
@@ -467,7 +468,7 @@ async def test_process_paused_inside_a_transaction_keeps_nobody_from_taking_over
     monkeypatch.setattr(ledger, "_IDLE_SECONDS", 1)
 
     async def paused_while_another_takes_over(pool: Pool) -> None:
-        async with ledger.connected(pool) as paused, paused.transaction():
+        async with connected(pool) as paused, paused.transaction():
             await paused.execute(
                 "SELECT 1 FROM pipeline.sync_runs WHERE client_id = %s FOR UPDATE", (client.client_id,)
             )
@@ -475,7 +476,7 @@ async def test_process_paused_inside_a_transaction_keeps_nobody_from_taking_over
                 await deliverer.deliver(ClientSync(client_id=client.client_id, run_key="20991231T0000-hourly"))
             await paused.execute("SELECT 1")
 
-    async with open_pool(ledger.with_limits(scene.dsn)) as pool:
+    async with open_pool(scene.dsn) as pool:
         with pytest.raises(TransientError):
             await paused_while_another_takes_over(pool)
     assert (await scene.read(client)).event_ids == Counter(events)
