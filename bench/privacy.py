@@ -24,18 +24,24 @@ from processor.privacy import compile_policy
 
 _AGENTS = [
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{}.0.0.0 Safari/537.36",
-    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.{} Safari/604.1",
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.{} "
+    "Safari/604.1",
     "Mozilla/5.0 (X11; Linux x86_64; rv:{0}.0) Gecko/20100101 Firefox/{0}.0",
 ]
+
+
+_TYPES = ["pageview", "click", "scroll", "product_view", "pageview", "click", "purchase", "lead_form_submit"]
 
 
 def event(number: int) -> bytes:
     """One record of about 1.3 kB: three of four page views and clicks, the rest forms and purchases."""
     pick = random.Random(number)
-    kind = pick.choice(["pageview", "click", "scroll", "product_view", "pageview", "click", "purchase", "lead_form_submit"])
+    kind = pick.choice(_TYPES)
     session, visitor = (f"{name}_{uuid.UUID(int=pick.getrandbits(128)).hex}" for name in ("sess", "vis"))
     path = f"/products/{pick.choice(['shirts', 'shoes', 'hats'])}/{pick.randrange(10_000)}"
-    query = "?utm_source=google&utm_medium=cpc" + (f"&gclid=Cj0KCQ{pick.getrandbits(60):x}" if pick.random() < 0.3 else "")
+    query = "?utm_source=google&utm_medium=cpc"
+    if pick.random() < 0.3:
+        query += f"&gclid=Cj0KCQ{pick.getrandbits(60):x}"
     agent = pick.choice(_AGENTS).format(pick.randrange(100, 130))
     data: dict[str, Any] = {"elementId": f"el-{pick.randrange(500)}", "depth": pick.randrange(100)}
     if kind in ("product_view", "purchase"):
@@ -47,7 +53,8 @@ def event(number: int) -> bytes:
             "quantity": pick.randrange(1, 4),
         }
     if kind == "lead_form_submit":
-        data = {"formId": "contact", "email": f"jane{number}@example.com", "phone": "+1 202 555 0143", "first_name": "Jane"}
+        data = {"formId": "contact", "email": f"jane{number}@example.com", "phone": "+1 202 555 0143"}
+        data["first_name"] = "Jane"
     minute = f"2026-11-23T06:{pick.randrange(60):02d}:{pick.randrange(60):02d}"
     raw = {
         "url": "https://shop.example.com" + path + query,
@@ -92,7 +99,9 @@ def event(number: int) -> bytes:
     return f'{head[:-1]},"raw_event_data":{json.dumps(raw, ensure_ascii=False)}}}'.encode()
 
 
-_FIELDS = frozenset("email phone first_name last_name name address ip_address user_agent userAgent".split())
+_FIELDS = frozenset(
+    ("email", "phone", "first_name", "last_name", "name", "address", "ip_address", "user_agent", "userAgent")
+)
 _PATTERN = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+|\+?\d[\d ()-]{8,}\d|\d{1,3}(?:\.\d{1,3}){3}|(?:\d[ -]?){13,19}")
 
 

@@ -16,9 +16,7 @@ MARKETING = "marketing"
 EVERYTHING = "everything"
 
 PURPOSES = {
-    **dict.fromkeys(
-        ("analytics", "analyticsstorage", "statistics", "statistic", "performance", "measurement"), ANALYTICS
-    ),
+    **dict.fromkeys(("analytics", "analytics_storage", "statistics", "performance", "measurement"), ANALYTICS),
     **dict.fromkeys(("marketing", "ad_storage", "advertising", "ads", "targeting", "ad_user_data"), MARKETING),
     **dict.fromkeys(("all", "granted", "given", "accepted", "status"), EVERYTHING),
 }
@@ -31,25 +29,8 @@ SIGNALS = {
 """Signals of the browser by member name."""
 
 _YES = frozenset(
-    (
-        "true",
-        "1",
-        "yes",
-        "y",
-        "granted",
-        "grant",
-        "allowed",
-        "allow",
-        "accepted",
-        "accept",
-        "opt_in",
-        "opt-in",
-        "optin",
-        "given",
-        "on",
-        "all",
-    )
-)
+    ("true", "1", "yes", "y", "granted", "grant", "allowed", "allow", "accepted", "accept", "given", "on", "all")
+) | frozenset(("opt_in", "opt-in", "optin"))
 
 # Bases under which nobody can object (GDPR Art. 21(1) knows the right for public task and legitimate interests only).
 _NO_OBJECTION = frozenset(("contract", "legal_obligation", "vital_interests"))

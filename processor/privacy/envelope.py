@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from processor.privacy import record
 from processor.privacy.errors import UnparsableRecord
-from processor.privacy.walk import LONGEST_PATH, NO_HASH
+from processor.privacy.members import NO_HASH
+from processor.privacy.walk import LONGEST_PATH
 
 MOST_PATHS = 100
 """More paths than these are counted, not listed: `redacted_more`."""

@@ -104,6 +104,9 @@ _STREET = re.compile(
     re.IGNORECASE,
 )
 _DIGIT = re.compile("[0-9]")
+_LABEL_END = re.compile("[ :#=]|(?:mrn|MRN|npi|NPI)[0-9]")
+_DAY_BEFORE_WORD = re.compile("[ -](?=[A-Za-z0-9])|[.]\\s?[A-Z]")
+_AGE_DIGITS = re.compile("[19][0-9]{1,2}(?![0-9])")
 
 
 def zip_code(value: str) -> str | None:
@@ -139,16 +142,18 @@ def scan(text: str, found: list[str]) -> str:
         found.append(kind)
         return f"[REDACTED:{kind}]"
 
-    text = _labelled(text, found)
+    if _LABEL_END.search(text):
+        text = _labelled(text, found)
     text = _VIN.sub(lambda match: mark("vehicle") if checks.vin(match[0]) else match[0], text)
     text = _MBI.sub(lambda _: mark("health_plan"), text)
     text = _IMEI.sub(lambda match: mark("device") if checks.luhn(_digits(match[0])) else match[0], text)
     text = _DATE.sub(lambda _: mark("date"), text)
-    if " " in text or "-" in text:
+    if " " in text:
         text = _STREET.sub(lambda _: mark("address"), text)
-        text = _DATE_IN_WORDS.sub(lambda _: mark("date"), text)
         text = _ZIP_IN_TEXT.sub(lambda match: _zipped(match, text, found), text)
-    return _ages(text, found)
+    if _DAY_BEFORE_WORD.search(text):
+        text = _DATE_IN_WORDS.sub(lambda _: mark("date"), text)
+    return _ages(text, found) if _AGE_DIGITS.search(text) else text
 
 
 def _labelled(text: str, found: list[str]) -> str:

@@ -117,7 +117,7 @@ def classify(name: str) -> Name | None:
     if not parts:
         return None
     joined = "".join(parts)
-    found = _KNOWN.get(joined)
+    found = _KNOWN.get(_singular(joined))
     if found:
         return found
     if len(parts) == 1:
@@ -156,6 +156,15 @@ def text_allowed(name: str) -> bool:
     return bool(parts) and ("".join(parts) in _ALLOWED or parts[0] == "utm")
 
 
+def _singular(word: str) -> str:
+    """A known word for a plural of it."""
+    if word not in _KNOWN and word[-1:] == "s" and len(word) > 4:
+        for ending in (1, 2):
+            if word[:-ending] in _KNOWN:
+                return word[:-ending]
+    return word
+
+
 def _phrase(parts: list[str]) -> Name | None:
     """The longest known name in consecutive words. What is around it must be known, or stand before a bold name."""
     count = len(parts)
@@ -165,7 +174,7 @@ def _phrase(parts: list[str]) -> Name | None:
         return Name("pii", "name")
     for size in range(min(count, 6), 0, -1):
         for start in range(count - size, -1, -1):
-            known = "".join(parts[start : start + size])
+            known = _singular("".join(parts[start : start + size]))
             found = _KNOWN.get(known)
             if not found or not all(part in _AROUND for part in parts[start + size :]):
                 continue

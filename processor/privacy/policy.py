@@ -12,11 +12,12 @@ from pipeline.clients import Client, PrivacyLevel
 from processor.privacy import consent, people, record
 from processor.privacy.envelope import Envelope, open_envelope, print_envelope
 from processor.privacy.errors import PolicyError, UnparsableRecord
+from processor.privacy.members import Engine
 from processor.privacy.pseudonyms import Pseudonyms
 from processor.privacy.rules import Act, RuleBook
 from processor.privacy.standard import Standard
 from processor.privacy.values import Findings, Values
-from processor.privacy.walk import Engine, Walk
+from processor.privacy.walk import Walk
 
 RULES_VERSION = 1
 """Counts up with every change of what the rules find or write, so that policy_version changes with them."""
@@ -61,7 +62,7 @@ class Policy:
         decision = walk.settle(self._rules)
         if self._rules.drop and not decision.analytics:
             return Filtered(None, ("consent",))
-        return Filtered(self._close(walk, envelope, decision), tuple(walk.kinds))
+        return Filtered(self._close(walk, envelope, decision), tuple(filter(None, walk.kinds)))
 
     def _close(self, walk: Walk, envelope: Envelope, decision: consent.Decision) -> bytes:
         text = walk.text()
@@ -98,8 +99,11 @@ def _engine(client: Client, pseudonyms: Pseudonyms) -> Engine:
         if rule is None:
             return None
         if rule.act == Act.IDENTIFIER:
-            findings.identifiers = True
-            return None if findings.keep is not None and findings.keep.allows(rule.purpose) else rule.kind
+            findings.purposes.add(rule.purpose)
+            if findings.keep is not None and findings.keep.allows(rule.purpose):
+                return None
+            findings.identifiers += 1
+            return rule.kind
         if rule.act == Act.NAME:
             return rule.kind if not rule.purpose and people.looks_like_person(value) else None
         return rule.kind if rule.act in (Act.REDACT, Act.ADDRESS, Act.ZIP, Act.PSEUDONYM) else None

@@ -33,6 +33,7 @@ class Act:
     AGE = 12
     PURPOSE = 13  # an answer in a consent object
     SIGNAL = 14  # gpc or dnt
+    TIME = 15  # the event's own time
 
 
 PERSON = 1
@@ -104,7 +105,6 @@ class RuleBook:
         self.text = Context()
         self.versions = Context(versions=True)
         self.numbers = Context(identifiers=False)
-        self.timestamps = Context(timestamps=True, free_text=self.hipaa)
         self.any = RuleSet(self, {})
         self.consent = RuleSet(
             self,
@@ -113,7 +113,7 @@ class RuleBook:
         )
         event: dict[str, Rule] = {
             "consent": Rule(Act.PURPOSE, self.plain, purpose=consent.EVERYTHING, inner=self.consent),
-            "timestamp": Rule(Act.INSPECT, self.timestamps),
+            "timestamp": Rule(Act.TIME, self.plain),
             **self._signals(),
         }
         self.event = RuleSet(self, event)

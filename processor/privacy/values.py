@@ -25,14 +25,17 @@ _OVERSIZE = 100_000
 _LONG_TEXT = 2_000
 _DEEPEST = 6
 
-# Each begins with one set of characters: so the search skips all others at the speed of a scan.
-_HINT = re.compile(
-    "[@%={\\[\u00b00-9:M＠](?:(?<=[@%={\\[\u00b0＠])"
-    "|(?<=[0-9])(?:[ \u00a0\u2009\u202f.,\u2010-\u2013/()-]{0,3}[0-9]){3}"
-    "|(?<=[0-9])[0-9][A-Za-z][0-9]{2}"
-    "|(?<=:)[0-9A-Fa-f]{0,4}:"
-    "|(?<=M)ozilla/)"
+# Each begins with one set of characters, so that the search skips all others at the speed of a scan; what must stand
+# around such a character is looked for behind it.
+_FORMS = (
+    "|(?<=[0-9])(?:(?:[ \u00a0\u2009\u202f.,\u2010-\u2013/()-]{0,3}[0-9]){5}"
+    "|\\.[0-9]{1,3}\\.[0-9]|\\.[0-9]{3}|[0-9][A-Za-z][0-9]{2}[A-Za-z])"
+    "|(?<=[:.-])[0-9A-Fa-f]{0,4}[:.-][0-9A-Fa-f:]"
+    "|(?<=M)ozilla/"
 )
+_STRONG = re.compile(f"[@\u00b00-9:.M\uff20-](?:(?<=[@\u00b0\uff20]){_FORMS})")
+_HINT = re.compile(f"[@%={{\\[\\\\\\x00\\x01\u00b00-9:.M\uff20-](?:(?<=[@%={{\\[\\\\\\x00\\x01\u00b0\uff20]){_FORMS})")
+_HIPAA_HINT = re.compile("[0-9@%={?#\\[\\\\\\x00\\x01\u00b0:\\s\uff20]|Mozilla/")
 _DIGITS = re.compile("[0-9](?:[ \u00a0\u2009\u202f.\u2010-\u2013/()-]{0,3}[0-9]){6}")
 _LETTERED = re.compile("[0-9]{2}(?:(?:[ .-]?[0-9]){4,6}[ -]?[A-Za-z+-]|[A-Za-z][0-9]{2}[A-Za-z])")
 _ACCOUNT = re.compile("[0-9]{2}(?<=[A-Za-z]{2}[0-9]{2})[ -]?[A-Za-z0-9]{3}")
@@ -61,8 +64,6 @@ class Context:
     identifiers: bool = True
     """Whether a bare number may be a phone or a national id; not under the name of an order or a product."""
     versions: bool = False
-    timestamps: bool = False
-    """Whether the whole text may be the event's own time."""
     free_text: bool = False
     """Whether running text is replaced whole."""
     clean: set[str] = field(default_factory=set)
@@ -76,11 +77,15 @@ class Context:
 
 
 class Found(NamedTuple):
-    """What is left of a string, and why. `identifiers` says that some of it depends on consent."""
+    """What is left of a string, and why.
+
+    `purposes` are those whose consent would change it; `alone` the same where nothing else was found, None otherwise.
+    """
 
     body: str
     kinds: list[str]
-    identifiers: bool
+    purposes: set[str]
+    alone: set[str] | None
 
 
 @dataclass(slots=True)
@@ -89,7 +94,9 @@ class Findings:
 
     keep: Decision | None = None
     kinds: list[str] = field(default_factory=list)
-    identifiers: bool = False
+    purposes: set[str] = field(default_factory=set)
+    identifiers: int = 0
+    """How many of `kinds` are identifiers that wait for consent."""
 
 
 Nested = Callable[[str, Findings, int], str]
@@ -107,15 +114,20 @@ class Values:
         self._parameter = parameter
         self._matters = matters
         self._names: dict[str, bool] = {}
-        self._recent: dict[tuple[str, Context, Decision | None, int], Found] = {}
+        self._recent: dict[tuple[str, Context], Found] = {}
+        self._hint = _HIPAA_HINT if hipaa else _HINT
 
     def inspect(self, body: str, context: Context, keep: Decision | None = None, depth: int = 0) -> Found | None:
         """The new body of a string, in `record`'s form; None when nothing in it is or was redacted.
 
         Identifiers go unless `keep` allows them.
         """
-        asked = (body, context, keep, depth)
-        answer = self._recent.get(asked)
+        if not self._hint.search(body) and len(body) <= _LONG_TEXT:
+            context.remember(body)
+            return None
+        asked = (body, context)
+        fresh = keep is not None or depth
+        answer = None if fresh else self._recent.get(asked)
         if answer is not None:
             return answer
         text = record.unescape(body)
@@ -125,10 +137,12 @@ class Values:
             if keep is None:
                 context.remember(body)
             return None
-        answer = Found(body if new == text else record.escape(new), findings.kinds, findings.identifiers)
-        if len(self._recent) >= _RECENT:
-            self._recent.clear()
-        self._recent[asked] = answer
+        alone = findings.purposes if findings.identifiers == len(findings.kinds) else None
+        answer = Found(body if new == text else record.escape(new), findings.kinds, findings.purposes, alone)
+        if not fresh:
+            if len(self._recent) >= _RECENT:
+                self._recent.clear()
+            self._recent[asked] = answer
         return answer
 
     def name_kind(self, name: str) -> str | None:
@@ -145,8 +159,6 @@ class Values:
     def text(self, text: str, context: Context, found: Findings, depth: int) -> str:
         """`text` as it may leave; `found` gets the kind of every find, those of earlier runs too."""
         if self._hipaa:
-            if context.timestamps and _TIMESTAMP.fullmatch(text):
-                return text
             whole = self._whole(text, context)
             if whole:
                 return self._mark(whole, found)
@@ -155,8 +167,6 @@ class Values:
                 if shorter != text:
                     found.kinds.append("url")
                     text = shorter
-        elif not _HINT.search(text):
-            return text
         if len(text) > _OVERSIZE:
             return self._mark("oversize", found) if _HINT.search(text) else text
         if _UUID.fullmatch(text) or (not self._hipaa and len(text) > 13 and _TIMESTAMP.fullmatch(text)):
@@ -189,6 +199,11 @@ class Values:
         return self._detect(text, context, found)
 
     def _detect(self, text: str, context: Context, found: Findings) -> str:
+        if _STRONG.search(text):
+            text = self._forms(text, context, found)
+        return health.scan(text, found.kinds) if self._hipaa else text
+
+    def _forms(self, text: str, context: Context, found: Findings) -> str:
         if "Mozilla/" in text:
             text = _AGENT.sub(lambda _: self._mark("user_agent", found), text)
         if "@" in text or "＠" in text:
@@ -205,8 +220,6 @@ class Values:
             finder = numbers.Finder(identifiers=context.identifiers)
             text = finder.replace(text)
             found.kinds.extend(finder.found)
-        if self._hipaa:
-            text = health.scan(text, found.kinds)
         return text
 
     def _whole(self, text: str, context: Context) -> str | None:
@@ -253,7 +266,7 @@ class Values:
         text = _unquote(text)
         inner = Findings(found.keep)
         new = self.text(text, context, inner, depth + 1) if depth < _DEEPEST else self._detect(text, context, inner)
-        found.identifiers = found.identifiers or inner.identifiers
+        found.purposes |= inner.purposes
         if not inner.kinds or new == text:
             return encoded
         found.kinds.extend(inner.kinds)
@@ -283,6 +296,11 @@ def _unquote(text: str) -> str:
             break
         text = decoded
     return text
+
+
+def is_timestamp(body: str) -> bool:
+    """Whether a whole string is a date and time, or a Unix time."""
+    return _TIMESTAMP.fullmatch(body) is not None
 
 
 def redacted(body: str) -> str | None:
