@@ -11,6 +11,7 @@ STREAMED_EVENTS = Counter("streamer_events", "Rows decoded from the slot, those 
 PUBLISHED_EVENTS = Counter("streamer_published_events", "Events that Kafka has acknowledged")
 REPEATED_EVENTS = Counter("streamer_repeated_events", "Rows received again after a restart and not sent again")
 RAW_OBJECTS = Counter("streamer_raw_objects", "Raw files that the ledger holds")
+RAW_OBJECT_RETRIES = Counter("streamer_raw_object_retries", "Uploads of raw files that failed and are tried again")
 RAW_EVENTS = Counter("streamer_raw_events", "Events in those raw files")
 COMMIT_TO_KAFKA_SECONDS = Histogram(
     "streamer_commit_to_kafka_seconds",
@@ -19,6 +20,13 @@ COMMIT_TO_KAFKA_SECONDS = Histogram(
 )
 SLOT_LAG_BYTES = Gauge("streamer_slot_lag_bytes", "WAL that the slot keeps: from its confirmed LSN to the server's end")
 SLOT_HELD = Gauge("streamer_slot_held", "1 while this replica reads the slot, 0 while it stands by")
+SLOT_LAG_SECONDS = Gauge("streamer_slot_lag_seconds", "How long ago the commits were made that are read now")
+SLOT_RETAINED_BYTES = Gauge("streamer_slot_retained_wal_bytes", "WAL that the server keeps on its disk for the slot")
+SLOT_SAFE_BYTES = Gauge(
+    "streamer_slot_safe_wal_bytes", "WAL that may still be written before the slot can be lost; infinite without limit"
+)
+SLOT_IN_DANGER = Gauge("streamer_slot_in_danger", "1 when the slot is lost or soon will be: an alert")
+SNAPSHOTS = Counter("streamer_snapshots", "Snapshots begun, by the reason", ["reason"])
 SNAPSHOT_EVENTS = Counter("streamer_snapshot_events", "Rows exported from the table, not from the slot")
 
 # processor
@@ -39,3 +47,16 @@ SYNC_BYTES = Counter("syncer_bytes", "Compressed bytes of those files")
 SYNC_DROPPED = Counter("syncer_dropped_events", "Events that the policy at delivery took away, by reason", ["reason"])
 SYNC_RUN_SECONDS = Histogram("syncer_run_seconds", "From the claim of a run to its end", buckets=_SECONDS)
 SYNC_FAILING_CLIENTS = Gauge("syncer_failing_clients", "Clients whose last run failed: an alert when above 0")
+
+# cleaner
+CLEANED_OBJECTS = Counter("cleaner_objects", "Raw objects that were verified, stamped, deleted", ["step"])
+CLEANED_ROWS = Counter("cleaner_rows", "Rows that were stamped, deleted, found gone, found changed", ["outcome"])
+CLEANUP_REFUSED = Gauge(
+    "cleaner_refused_objects",
+    "Raw objects on whose strength nothing is deleted, by problem: alert above 0",
+    ["problem"],
+)
+CLEANUP_BLOCKED = Gauge("cleaner_blocked", "1 while this cleaner does nothing, as on an unknown server: alert")
+CLEANUP_BATCH_SECONDS = Histogram("cleaner_batch_seconds", "A batch of stamps or deletions", buckets=_SECONDS)
+CLEANUP_REST_SECONDS = Gauge("cleaner_rest_seconds", "The rest after the last batch: long when the database is busy")
+CLEANUP_OLDEST_SECONDS = Gauge("cleaner_oldest_object_seconds", "Age of the oldest raw object with rows to delete")

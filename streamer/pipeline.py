@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import psycopg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from database import preflight, source
-from database.ledger import Pool, open_pool
+from database.ledger import Pool, connected, open_pool
 from database.ledger import stream as ledger
 from pipeline import failpoints, kafka, logs, metrics
+from pipeline.errors import TransientError
+from pipeline.events import Event
 from pipeline.health import Health, serving
 from pipeline.keys import time_of
-from pipeline.position import Lsn
+from pipeline.position import Position
 from pipeline.s3 import ObjectStore, open_bucket
 from streamer import resume, tails
 from streamer.adopt import unrecorded_events
@@ -25,7 +29,7 @@ from streamer.publisher import Publisher
 from streamer.recorder import Recorder
 from streamer.replication import ReplicationConnection, SlotBusyError
 from streamer.settings import StreamerSettings
-from streamer.snapshot import snapshot_events
+from streamer.snapshot import SnapshotProgress, snapshot_events
 from streamer.transactions import EpochMap, Transactions
 
 log = logs.get(__name__)
@@ -63,8 +67,14 @@ class Status:
     last_commit_time: str = ""
     slot_lag_bytes: int | None = None
     slot_safe_wal_bytes: int | None = None
+    read_until: float = 0.0
+    """Seconds since 1970: every commit before was read."""
+    slot_lag_seconds: float | None = None
+    slot_retained_wal_bytes: int | None = None
     slot_wal_status: str = ""
+    slot_danger: str | None = None
     events: int = 0
+    snapshot: SnapshotProgress = field(default_factory=SnapshotProgress)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,43 +104,45 @@ async def serve(settings: StreamerSettings, stop: asyncio.Event) -> None:
         connection = await ReplicationConnection.connect(settings.source_dsn)
         stack.push_async_callback(connection.close)
         identity = await connection.identify()
-        async with pool.connection() as ledger_connection:
+        async with connected(pool) as ledger_connection:
             epochs = await resume.epochs(ledger_connection, identity)
         status.epoch = epochs.current
 
-        start = await take_slot(settings, connection, db, pool, status, health, stop)
-        if start is not None:
+        plan = await take_slot(settings, connection, epochs, db, pool, status, health, stop)
+        if plan is not None:
             metrics.SLOT_HELD.set(1)
-            await stream(settings, start, connection, epochs, db, pool, bucket, status, health, stop)
+            await stream(settings, plan, connection, epochs, db, pool, bucket, status, health, stop)
 
 
 async def take_slot(
     settings: StreamerSettings,
     connection: ReplicationConnection,
+    epochs: EpochMap,
     db: psycopg.AsyncConnection,
     pool: Pool,
     status: Status,
     health: Health,
     stop: asyncio.Event,
-) -> resume.Start | None:
+) -> resume.Plan | None:
     """Stand by until the slot is ours, or the right to make it; None when `stop` came first.
 
     A slot has one reader, so the slot is the lock. While it does not exist, an advisory lock stands in for it.
     """
+    slot = settings.replication_slot
     while not stop.is_set():
-        start, state = await _decide(db, pool, settings.replication_slot)
-        if start is resume.Start.SNAPSHOT:
-            if await _try_lock(db, settings.replication_slot):
+        plan = await _decide(db, pool, slot, epochs)
+        if plan.start is resume.Start.SNAPSHOT:
+            if await _try_lock(db, slot):
                 # Whoever held the lock may have made the slot meanwhile: look again, now that nobody can.
-                if (await _decide(db, pool, settings.replication_slot))[0] is start:
-                    return start
-                await _unlock(db, settings.replication_slot)
+                plan = await _decide(db, pool, slot, epochs)
+                if plan.start is resume.Start.SNAPSHOT:
+                    return plan
+                await _unlock(db, slot)
                 continue
         else:
-            assert state is not None
             with suppress(SlotBusyError):
-                await connection.start(settings.replication_slot, settings.publication, state.confirmed_lsn)
-                return start
+                await connection.start(slot, settings.publication, plan.begin_lsn)
+                return plan
         if status.state != "standby":
             log.info("streamer.standby.entered", slot=settings.replication_slot)
         status.state = "standby"
@@ -142,7 +154,7 @@ async def take_slot(
 
 async def stream(
     settings: StreamerSettings,
-    start: resume.Start,
+    plan: resume.Plan,
     connection: ReplicationConnection,
     epochs: EpochMap,
     db: psycopg.AsyncConnection,
@@ -155,7 +167,7 @@ async def stream(
     """Hold the slot: find where to go on, finish or make the snapshot, then pump."""
     slot, topic = settings.replication_slot, settings.kafka_raw_topic
     async with AsyncExitStack() as stack:
-        async with pool.connection() as ledger_connection:
+        async with connected(pool) as ledger_connection:
             state = await ledger.stream_state(ledger_connection, slot)
             known = await ledger.kafka_tails(ledger_connection)
             partitions = await ledger.layout_of(ledger_connection, topic, settings.kafka_partitions)
@@ -167,9 +179,7 @@ async def stream(
         stack.push_async_callback(kafka.stop, consumer)
         await kafka.check_topic(settings, partitions)
         found = await tails.find_tails(consumer, topic, partitions)
-        left_behind = []
-        if start is resume.Start.SNAPSHOT:
-            left_behind = await unrecorded_events(consumer, topic, found, known, recorded_until)
+        await enter_history(settings, plan, state, [tail.last_position for tail in found.values()], epochs, db, pool)
 
         producer = AIOKafkaProducer(enable_idempotence=True, acks="all", max_batch_size=BATCH_BYTES, **options)
         await kafka.start(producer, settings.kafka_bootstrap_servers)
@@ -177,13 +187,15 @@ async def stream(
         publisher = Publisher(producer, topic, tails.starts(found, known, recorded_until))
         recorder = Recorder(
             slot=slot,
+            epoch=epochs.current,
             pool=pool,
             bucket=bucket,
             publisher=publisher,
             previous=recorded_until,
-            confirmed=state.confirmed_lsn if state else Lsn(0),
+            confirmed=plan.begin_lsn,
             flush_seconds=settings.raw_flush_seconds,
             max_bytes=settings.raw_max_bytes,
+            turned=health.turned,
         )
         held = Stream(connection=connection, transactions=Transactions(epochs), publisher=publisher, recorder=recorder)
         async with asyncio.TaskGroup() as tasks:
@@ -192,49 +204,55 @@ async def stream(
                 tasks.create_task(_fail_with(publisher.failed)),
                 tasks.create_task(_watch(settings, held, status)),
             ]
-            if start is resume.Start.SNAPSHOT:
+            if plan.start is resume.Start.SNAPSHOT:
                 status.state = "snapshot"
-                recorder.add(left_behind, time.time())
-                await recorder.close_file(None)
-                await snapshot(settings, held, epochs, db, pool, bucket, health)
-            status.state = "streaming"
-            log.info("streamer.stream.started", slot=slot, confirmed_lsn=str(recorder.confirmed))
-            background.append(tasks.create_task(_send_feedback(held)))
-            await pump(held, status, health, stop)
-            await recorder.close_file(held.transactions.complete_until or None)
-            await recorder.drained()
-            connection.send_status(recorder.confirmed, recorder.confirmed)
+                metrics.SNAPSHOTS.labels(plan.reason).inc()
+                say = log.info if plan.reason == "first_start" else log.warning
+                say("streamer.snapshot.needed", slot=slot, reason=plan.reason)
+                left_behind = unrecorded_events(consumer, topic, found, known, recorded_until)
+                await take_in(left_behind, held, health)
+                await snapshot(settings, held, epochs, db, pool, bucket, status, health, stop, reason=plan.reason)
+            if not stop.is_set():
+                status.state = "streaming"
+                log.info("streamer.stream.started", slot=slot, confirmed_lsn=str(recorder.confirmed))
+                background.append(tasks.create_task(_send_feedback(held)))
+                await pump(held, status, health, stop)
+                await recorder.close_file(held.transactions.complete_until or None)
+                await recorder.drained()
+                connection.send_status(recorder.confirmed, recorder.confirmed)
             for task in background:
                 task.cancel()
 
 
-async def snapshot(
+async def enter_history(
     settings: StreamerSettings,
-    held: Stream,
+    plan: resume.Plan,
+    state: ledger.StreamState | None,
+    tails_found: list[Position | None],
     epochs: EpochMap,
     db: psycopg.AsyncConnection,
     pool: Pool,
-    bucket: ObjectStore,
-    health: Health,
 ) -> None:
-    """Make the slot and export what the table held before it; then stream from its consistent point."""
+    """Make the ledger speak of this server's history before the first event of it moves."""
     slot = settings.replication_slot
-    async with pool.connection() as ledger_connection:
-        await ledger.begin_snapshot(ledger_connection, slot, epochs.current)
-    await held.recorder.drained()
-    if await source.find_slot(db, slot) is not None:
-        await held.connection.drop_slot(slot)
-    consistent_point, exported = await held.connection.create_slot(slot)
-    failpoints.reach("streamer.after_slot_created")
-    batches = snapshot_events(
-        db,
-        snapshot=exported,
-        consistent_point=consistent_point,
-        epoch=epochs.current,
-        now=time.time_ns() // 1000,
-        pool=pool,
-        bucket=bucket,
-    )
+    recorded_until = state.last_position if state else None
+    elsewhere = resume.left_behind_elsewhere(tails_found, recorded_until, epochs, await source.wal_end(db))
+    other = state is not None and state.epoch != epochs.current
+    stamped_at = await source.last_stamp(db) if other else None
+    async with connected(pool) as ledger_connection, ledger_connection.transaction():
+        if stamped_at is not None:
+            objects = await ledger.distrust_stamps(ledger_connection, stamped_at)
+            log.warning("streamer.epoch.entered", epoch=epochs.current, objects_to_stamp_again=objects)
+        if plan.start is resume.Start.SNAPSHOT or elsewhere:
+            await ledger.begin_snapshot(ledger_connection, slot, epochs.current)
+        elif other:
+            await ledger.enter_epoch(ledger_connection, slot, epochs.current, plan.begin_lsn)
+    if elsewhere and plan.start is resume.Start.STREAM:
+        raise TransientError("Kafka holds events of a server that was lost: starting again with a snapshot")
+
+
+async def take_in(batches: AsyncIterator[list[Event]], held: Stream, health: Health) -> int:
+    """Events into Kafka and raw files, outside of the stream; returns how many, when all are in the ledger."""
     count = 0
     async for event_batch in batches:
         await held.publisher.publish(event_batch)
@@ -246,12 +264,52 @@ async def snapshot(
         health.turned()
     await held.recorder.close_file(None)
     await held.recorder.drained()
-    async with pool.connection() as ledger_connection:
-        await ledger.finish_snapshot(ledger_connection, slot, consistent_point)
+    return count
+
+
+async def snapshot(
+    settings: StreamerSettings,
+    held: Stream,
+    epochs: EpochMap,
+    db: psycopg.AsyncConnection,
+    pool: Pool,
+    bucket: ObjectStore,
+    status: Status,
+    health: Health,
+    stop: asyncio.Event,
+    *,
+    reason: str,
+) -> None:
+    """Make the slot and export what the table held before it; then stream from its consistent point.
+
+    When `stop` is set meanwhile, it ends early, and begins anew at the next start with what is left.
+    """
+    slot = settings.replication_slot
+    if await source.find_slot(db, slot) is not None:
+        await held.connection.drop_slot(slot)
+    consistent_point, exported = await held.connection.create_slot(slot)
+    failpoints.reach("streamer.after_slot_created")
+    batches = snapshot_events(
+        db,
+        snapshot=exported,
+        consistent_point=consistent_point,
+        epoch=epochs.current,
+        recorded_until=held.recorder.recorded_until,
+        now=time.time_ns() // 1000,
+        pool=pool,
+        bucket=bucket,
+        progress=status.snapshot,
+        stop=stop,
+    )
+    count = await take_in(batches, held, health)
+    if stop.is_set():
+        return
+    async with connected(pool) as ledger_connection:
+        await ledger.finish_snapshot(ledger_connection, slot, epochs.current, consistent_point)
     held.recorder.confirmed = consistent_point
     await held.connection.start(slot, settings.publication, consistent_point)
     await _unlock(db, slot)
-    log.info("streamer.snapshot.finished", events=count, consistent_point=str(consistent_point))
+    log.info("streamer.snapshot.finished", reason=reason, events=count, consistent_point=str(consistent_point))
 
 
 async def pump(held: Stream, status: Status, health: Health, stop: asyncio.Event) -> None:
@@ -269,6 +327,7 @@ async def pump(held: Stream, status: Status, health: Health, stop: asyncio.Event
             status.events += len(event_batch)
             status.last_position = str(last.position)
             status.last_commit_time = time_of(last.commit_time).isoformat()
+            status.read_until = last.commit_time / 1e6
             metrics.STREAMED_EVENTS.inc(len(event_batch))
             failpoints.reach("streamer.after_publish")
             await asyncio.sleep(GATHER_SECONDS)
@@ -279,6 +338,8 @@ async def pump(held: Stream, status: Status, health: Health, stop: asyncio.Event
         if recorder.is_due(now):
             await recorder.close_file(transactions.complete_until or None)
         keepalive = burst.keepalive
+        if keepalive is not None:
+            status.read_until = keepalive.server_time / 1e6
         if (
             keepalive is not None
             and recorder.empty
@@ -306,11 +367,24 @@ async def _watch(settings: StreamerSettings, held: Stream, status: Status) -> No
         while True:
             slot = await source.find_slot(db, settings.replication_slot)
             if slot is not None:
-                metrics.SLOT_LAG_BYTES.set(slot.lag_bytes)
-                status.slot_lag_bytes, status.slot_safe_wal_bytes = slot.lag_bytes, slot.safe_wal_bytes
-                status.slot_wal_status = slot.wal_status
+                _show_slot(slot, status)
             status.confirmed_lsn = str(held.recorder.confirmed)
             await asyncio.sleep(STANDBY_SECONDS)
+
+
+def _show_slot(slot: source.Slot, status: Status) -> None:
+    metrics.SLOT_LAG_BYTES.set(slot.lag_bytes)
+    metrics.SLOT_RETAINED_BYTES.set(slot.retained_bytes)
+    metrics.SLOT_SAFE_BYTES.set(math.inf if slot.safe_wal_bytes is None else slot.safe_wal_bytes)
+    metrics.SLOT_IN_DANGER.set(slot.danger is not None)
+    if slot.danger is not None and status.slot_danger is None:
+        log.warning("streamer.slot.endangered", reason=slot.danger, wal_status=slot.wal_status, lag=slot.lag_bytes)
+    status.slot_lag_bytes, status.slot_safe_wal_bytes = slot.lag_bytes, slot.safe_wal_bytes
+    status.slot_retained_wal_bytes = slot.retained_bytes
+    status.slot_wal_status, status.slot_danger = slot.wal_status, slot.danger
+    if status.read_until:
+        status.slot_lag_seconds = round(max(0.0, time.time() - status.read_until), 3)
+        metrics.SLOT_LAG_SECONDS.set(status.slot_lag_seconds)
 
 
 async def _fail_with(failed: asyncio.Future[None]) -> None:
@@ -318,16 +392,18 @@ async def _fail_with(failed: asyncio.Future[None]) -> None:
 
 
 async def _ready(status: Status, pool: Pool) -> str | None:
-    async with pool.connection(timeout=3) as connection:
+    async with connected(pool) as connection:
         await connection.execute("SELECT 1")
+    if status.slot_danger is not None:
+        return f"the replication slot is in danger: {status.slot_danger}"
     return None if status.state in ("streaming", "standby") else f"state is {status.state}"
 
 
-async def _decide(db: psycopg.AsyncConnection, pool: Pool, slot: str) -> tuple[resume.Start, ledger.StreamState | None]:
+async def _decide(db: psycopg.AsyncConnection, pool: Pool, slot: str, epochs: EpochMap) -> resume.Plan:
     found = await source.find_slot(db, slot)  # before the ledger, see resume.decide
-    async with pool.connection() as ledger_connection:
+    async with connected(pool) as ledger_connection:
         state = await ledger.stream_state(ledger_connection, slot)
-    return resume.decide(found, state), state
+    return resume.decide(found, state, epochs, await source.wal_end(db))
 
 
 async def _try_lock(db: psycopg.AsyncConnection, slot: str) -> bool:

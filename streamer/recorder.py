@@ -6,12 +6,14 @@ The order of safety: object in S3, Kafka's answer for all its events, ledger row
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import IO
 
-from database.ledger import Pool
+from database.ledger import Pool, connected
 from database.ledger import stream as ledger
 from pipeline import failpoints, logs, metrics
+from pipeline.errors import TransientError
 from pipeline.events import Event
 from pipeline.keys import time_of
 from pipeline.position import Lsn, Position
@@ -23,6 +25,9 @@ log = logs.get(__name__)
 
 QUEUED_FILES = 2
 """Closed files that may wait for S3 or Kafka; then the stream stops, and WAL waits where it is safe."""
+
+_TURN_SECONDS = 5.0
+_MOST_WAIT_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +44,7 @@ class Recorder:
         self,
         *,
         slot: str,
+        epoch: int,
         pool: Pool,
         bucket: ObjectStore,
         publisher: Publisher,
@@ -46,8 +52,11 @@ class Recorder:
         confirmed: Lsn,
         flush_seconds: float,
         max_bytes: int,
+        turned: Callable[[], None],
     ) -> None:
+        """`epoch`: of the server, the fence against readers of another history. `turned` is called while it waits."""
         self._slot = slot
+        self._epoch = epoch
         self._pool = pool
         self._bucket = bucket
         self._publisher = publisher
@@ -55,11 +64,17 @@ class Recorder:
         self._recorded_until = previous
         self._flush_seconds = flush_seconds
         self._max_bytes = max_bytes
+        self._turned = turned
         self._file: RawFile | None = None
         self._closed: asyncio.Queue[_Closed] = asyncio.Queue(QUEUED_FILES)
         self._unfinished = 0
         self.confirmed = confirmed
         self.confirmed_changed = asyncio.Event()
+
+    @property
+    def recorded_until(self) -> Position | None:
+        """The last event in the ledger."""
+        return self._previous
 
     @property
     def empty(self) -> bool:
@@ -92,7 +107,14 @@ class Recorder:
         file, self._file = self._file, None
         self._unfinished += 1
         await self._publisher.flush()
-        await self._closed.put(_Closed(file=file, mark=self._publisher.mark(), complete_until=complete_until))
+        closed = _Closed(file=file, mark=self._publisher.mark(), complete_until=complete_until)
+        queued = asyncio.ensure_future(self._closed.put(closed))
+        try:
+            while not queued.done():
+                await asyncio.wait({queued}, timeout=_TURN_SECONDS)
+                self._turned()  # waiting for S3 or Kafka is no reason to be restarted
+        finally:
+            queued.cancel()
 
     async def run(self) -> None:
         """Upload and enter closed files, one after the other, for ever."""
@@ -121,7 +143,7 @@ class Recorder:
             "min-commit-time": str(earliest),
             "max-commit-time": str(latest),
         }
-        await self._bucket.put_new(file.key, body, sha256=file.sha256, metadata=metadata)
+        await self._put(file, body, metadata)
         failpoints.reach("streamer.after_put")
         tails = await self._publisher.acknowledged(closed.mark)
         raw = ledger.RawObject(
@@ -138,8 +160,8 @@ class Recorder:
             max_commit_time=time_of(latest),
             counts=file.counts(),
         )
-        async with self._pool.connection() as connection:
-            await ledger.commit_raw_object(connection, self._slot, raw)
+        async with connected(self._pool) as connection:
+            await ledger.commit_raw_object(connection, self._slot, self._epoch, raw)
         failpoints.reach("streamer.after_ledger")
         self._previous = last
         file.discard()
@@ -149,12 +171,26 @@ class Recorder:
         if closed.complete_until is not None:
             await self.confirm(closed.complete_until, None)
 
+    async def _put(self, file: RawFile, body: IO[bytes], metadata: dict[str, str]) -> None:
+        """Tried until it succeeds: meanwhile the stream waits, and WAL is safe at the server."""
+        wait_seconds = 0.5
+        while True:
+            try:
+                return await self._bucket.put_new(file.key, body, sha256=file.sha256, metadata=metadata)
+            except TransientError as error:
+                log.warning("streamer.raw_object.delayed", key=file.key, error=str(error), wait_seconds=wait_seconds)
+                metrics.RAW_OBJECT_RETRIES.inc()
+                await asyncio.sleep(wait_seconds)
+                wait_seconds = min(2 * wait_seconds, _MOST_WAIT_SECONDS)
+                body.seek(0)
+
     async def confirm(self, lsn: Lsn, caught_up_at: int | None) -> None:
         """Let the server forget what is before `lsn`: into the ledger first, so that the slot never leads.
 
         `caught_up_at`: microseconds since 1970; every commit before it is in a raw object.
         """
-        async with self._pool.connection() as connection:
-            await ledger.confirm(connection, self._slot, lsn, None if caught_up_at is None else time_of(caught_up_at))
+        async with connected(self._pool) as connection:
+            time = None if caught_up_at is None else time_of(caught_up_at)
+            await ledger.confirm(connection, self._slot, self._epoch, lsn, time)
         self.confirmed = max(self.confirmed, lsn)
         self.confirmed_changed.set()

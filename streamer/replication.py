@@ -107,7 +107,9 @@ class ReplicationConnection:
 
         The snapshot lives until the next command on this connection. Waits for transactions that are under way.
         """
-        rows = await self._query(b"CREATE_REPLICATION_SLOT %b LOGICAL pgoutput (SNAPSHOT 'export')" % slot.encode())
+        # From PostgreSQL 17 on a standby can keep a copy of the slot, so that it survives a promotion.
+        options = b"SNAPSHOT 'export', FAILOVER" if self._pgconn.server_version >= 170000 else b"SNAPSHOT 'export'"
+        rows = await self._query(b"CREATE_REPLICATION_SLOT %b LOGICAL pgoutput (%b)" % (slot.encode(), options))
         _, consistent_point, snapshot, _ = rows[0]
         assert consistent_point is not None
         assert snapshot is not None
@@ -193,11 +195,12 @@ class ReplicationConnection:
     def send_status(self, written: Lsn, flushed: Lsn) -> None:
         """Standby status update: `flushed` is safe for good, the server may forget what is before it.
 
+        Asks for a keepalive in return: on an idle server nothing else tells that all has been read.
         Never blocks; what the socket does not take now goes with the next call.
         """
         now = time.time_ns() // 1000 - POSTGRES_EPOCH_MICROSECONDS
         try:
-            self._pgconn.put_copy_data(_STATUS.pack(b"r", max(written, flushed), flushed, flushed, now, 0))
+            self._pgconn.put_copy_data(_STATUS.pack(b"r", max(written, flushed), flushed, flushed, now, 1))
             self._pgconn.flush()
         except Exception as error:
             raise TransientError("the replication connection was lost") from error

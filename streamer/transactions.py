@@ -11,6 +11,8 @@ from pipeline.position import Lsn, Position
 from streamer.pgoutput import INSERT_TUPLE_AT, Begin, Commit, DecodeError, Message, Relation, decode, insert_header
 from streamer.rows import RowEncoder
 
+MAX_LSN = Lsn(0xFFFF_FFFF_FFFF_FFFF)
+
 
 class EpochMap:
     """Which epoch a commit belongs to: the one that holds its LSN, according to the timeline history."""
@@ -23,6 +25,13 @@ class EpochMap:
     def at(self, lsn: Lsn) -> int:
         """The epoch of a commit at `lsn`."""
         return self._epochs[max(0, bisect_right(self._begins, lsn) - 1)]
+
+    def end_of(self, epoch: int) -> Lsn | None:
+        """The LSN at which `epoch` ended; the last LSN there is for the current one, None for another history's."""
+        if epoch not in self._epochs:
+            return None
+        following = self._epochs.index(epoch) + 1
+        return self._begins[following] if following < len(self._begins) else MAX_LSN
 
     @property
     def current(self) -> int:

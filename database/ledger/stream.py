@@ -12,7 +12,9 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from pipeline.errors import FencedError
-from pipeline.position import Lsn, Position
+from pipeline.position import ZERO, Lsn, Position
+
+_PAGE = 1000
 
 HourCount = Mapping[tuple[datetime, str], int]
 """Events by (hour of commit_time, source_client_id)."""
@@ -56,15 +58,18 @@ class RawObject:
 
 
 async def epoch_of(connection: AsyncConnection, system_identifier: str, timeline: int, begins_at: Lsn) -> int:
-    """The number of the history (system identifier, timeline), a new one if it was never seen."""
+    """The number of a history, a new one if it was never seen.
+
+    `begins_at` tells two histories apart that took the same timeline: copies restored without a common archive.
+    """
     await connection.execute(
         "INSERT INTO pipeline.epochs (system_identifier, timeline, begins_at_lsn) VALUES (%s, %s, %s)"
-        " ON CONFLICT (system_identifier, timeline) DO NOTHING",
+        " ON CONFLICT (system_identifier, timeline, begins_at_lsn) DO NOTHING",
         (system_identifier, timeline, str(begins_at)),
     )
     cursor = await connection.execute(
-        "SELECT epoch FROM pipeline.epochs WHERE system_identifier = %s AND timeline = %s",
-        (system_identifier, timeline),
+        "SELECT epoch FROM pipeline.epochs WHERE system_identifier = %s AND timeline = %s AND begins_at_lsn = %s",
+        (system_identifier, timeline, str(begins_at)),
     )
     row = await cursor.fetchone()
     assert row is not None
@@ -89,32 +94,66 @@ async def stream_state(connection: AsyncConnection, slot: str) -> StreamState | 
 
 
 async def begin_snapshot(connection: AsyncConnection, slot: str, epoch: int) -> None:
-    """Record the intent to make `slot`, before it is made: whoever finds this state begins the snapshot anew."""
+    """Record the intent to make `slot`, before it is made: whoever finds this state begins the snapshot anew.
+
+    A slot that the ledger has never heard of goes on at the end of what there is.
+    """
     await connection.execute(
-        "INSERT INTO pipeline.stream_state (slot, epoch, state, confirmed_lsn) VALUES (%s, %s, 'snapshot', '0/0')"
+        "INSERT INTO pipeline.stream_state (slot, epoch, state, confirmed_lsn, last_position)"
+        " VALUES (%s, %s, 'snapshot', '0/0', (SELECT max(last_position COLLATE \"C\") FROM pipeline.raw_objects))"
         " ON CONFLICT (slot) DO UPDATE SET epoch = excluded.epoch, state = 'snapshot', updated_at = now()",
         (slot, epoch),
     )
 
 
-async def finish_snapshot(connection: AsyncConnection, slot: str, consistent_point: Lsn) -> None:
-    """The snapshot is complete in raw objects: from here on the slot alone tells what is new."""
+async def finish_snapshot(connection: AsyncConnection, slot: str, epoch: int, consistent_point: Lsn) -> None:
+    """The snapshot is complete in raw objects: from here on the slot alone tells what is new.
+
+    Raises FencedError when another streamer works in another epoch.
+    """
+    cursor = await connection.execute(
+        "UPDATE pipeline.stream_state SET state = 'streaming', confirmed_lsn = %s, updated_at = now()"
+        " WHERE slot = %s AND epoch = %s",
+        (str(consistent_point), slot, epoch),
+    )
+    _one(cursor.rowcount)
+
+
+async def enter_epoch(connection: AsyncConnection, slot: str, epoch: int, confirmed_lsn: Lsn) -> None:
+    """The stream goes on in a later history of the same database, whose slot has survived; LSNs count from there."""
     await connection.execute(
-        "UPDATE pipeline.stream_state SET state = 'streaming', confirmed_lsn = %s, updated_at = now() WHERE slot = %s",
-        (str(consistent_point), slot),
+        "UPDATE pipeline.stream_state SET epoch = %s, confirmed_lsn = %s, updated_at = now() WHERE slot = %s",
+        (epoch, str(confirmed_lsn), slot),
     )
 
 
-async def confirm(connection: AsyncConnection, slot: str, lsn: Lsn, caught_up_at: datetime | None) -> None:
+async def distrust_stamps(connection: AsyncConnection, since: datetime) -> int:
+    """Take stamps of raw objects back that the source may have forgotten: in another history rows can lack them.
+
+    `since`: the time of the last stamp that the source still has. The hour before it allows for clocks that differ.
+    The cleaner stamps anew what is there. Returns how many objects.
+    """
+    cursor = await connection.execute(
+        "UPDATE pipeline.raw_objects SET stamped_at = NULL, deleted_at = NULL"
+        " WHERE stamped_at >= %s::timestamptz - interval '1 hour'",
+        (since,),
+    )
+    return cursor.rowcount
+
+
+async def confirm(connection: AsyncConnection, slot: str, epoch: int, lsn: Lsn, caught_up_at: datetime | None) -> None:
     """Record that everything before `lsn` is safe; written before the server is told, so the slot never leads.
 
-    `caught_up_at`: every commit before that time is in a raw object, when the caller knows such a time.
+    `caught_up_at`: every commit before that time is in a raw object, when the caller knows such a time. Raises
+    FencedError when the slot was begun anew meanwhile: LSNs of another history must not be mixed with its own.
     """
-    await connection.execute(
+    cursor = await connection.execute(
         "UPDATE pipeline.stream_state SET confirmed_lsn = greatest(confirmed_lsn, %s::pg_lsn),"
-        " caught_up_at = greatest(caught_up_at, %s), updated_at = now() WHERE slot = %s",
-        (str(lsn), caught_up_at, slot),
+        " caught_up_at = greatest(caught_up_at, %s), updated_at = now()"
+        " WHERE slot = %s AND epoch = %s AND state = 'streaming'",
+        (str(lsn), caught_up_at, slot, epoch),
     )
+    _one(cursor.rowcount)
 
 
 async def layout_of(connection: AsyncConnection, topic: str, partitions: int) -> int:
@@ -144,22 +183,20 @@ async def kafka_tails(connection: AsyncConnection) -> dict[int, KafkaTail]:
     return {int(p): KafkaTail(next_offset=offsets[p], last_sequence=sequences[p]) for p in offsets}
 
 
-async def commit_raw_object(connection: AsyncConnection, slot: str, raw: RawObject) -> int:
+async def commit_raw_object(connection: AsyncConnection, slot: str, epoch: int, raw: RawObject) -> int:
     """Let `raw` exist; returns its id. Raises FencedError when its predecessor is not the ledger's tail.
+
+    Or when another streamer works in a later `epoch`: it reads another history of the database.
 
     One transaction: the tail moves, the object and its counts appear, or nothing does.
     """
     async with connection.transaction():
         cursor = await connection.execute(
             "UPDATE pipeline.stream_state SET last_position = %s, updated_at = now()"
-            " WHERE slot = %s AND last_position IS NOT DISTINCT FROM %s",
-            (str(raw.last_position), slot, _text(raw.previous_position)),
+            " WHERE slot = %s AND epoch = %s AND last_position IS NOT DISTINCT FROM %s",
+            (str(raw.last_position), slot, epoch, _text(raw.previous_position)),
         )
-        if cursor.rowcount != 1:
-            raise FencedError(
-                "the ledger's tail has moved: another streamer wrote raw objects",
-                hint="this process stops; the one that holds the slot goes on",
-            )
+        _one(cursor.rowcount)
         cursor = await connection.execute(
             "INSERT INTO pipeline.raw_objects (bucket, key, previous_position, first_position, last_position,"
             " kafka_end_offsets, kafka_end_sequences, events, bytes, sha256, min_commit_time, max_commit_time)"
@@ -204,14 +241,29 @@ class RawObjectRef:
 
 
 async def unstamped_objects(connection: AsyncConnection) -> AsyncIterator[RawObjectRef]:
-    """Raw objects whose rows don't carry raw_exported_at yet, oldest first."""
-    async with connection.transaction(), connection.cursor("unstamped", row_factory=class_row(RawObjectRef)) as cursor:
-        await cursor.execute(
-            "SELECT id, bucket, key, first_position, last_position, events, sha256 FROM pipeline.raw_objects"
-            " WHERE stamped_at IS NULL ORDER BY first_position"
-        )
-        async for ref in cursor:
+    """Raw objects whose rows don't carry raw_exported_at yet, oldest first; no transaction is open between two."""
+    after = str(ZERO)
+    while True:
+        async with connection.cursor(row_factory=class_row(RawObjectRef)) as cursor:
+            await cursor.execute(
+                "SELECT id, bucket, key, first_position, last_position, events, sha256 FROM pipeline.raw_objects"
+                " WHERE stamped_at IS NULL AND first_position > %s ORDER BY first_position LIMIT %s",
+                (after, _PAGE),
+            )
+            page = await cursor.fetchall()
+        for ref in page:
             yield ref
+        if len(page) < _PAGE:
+            return
+        after = page[-1].first_position
+
+
+def _one(rows: int) -> None:
+    if rows != 1:
+        raise FencedError(
+            "the ledger's tail has moved: another streamer wrote there",
+            hint="this process stops; the one that holds the slot goes on",
+        )
 
 
 def _text(position: Position | None) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import signal
 import time
@@ -337,7 +338,7 @@ class Scene:
         expected = self.inserted if expected is None else expected
         found = await self.read()
         positions = [position for position, _ in found.raw]
-        assert all(a < b for a, b in zip(positions, positions[1:], strict=False)), "positions don't ascend"
+        assert all(a < b for a, b in itertools.pairwise(positions)), "positions don't ascend"
         for name, ids in (("raw files", found.raw_ids), ("Kafka", found.kafka_ids)):
             doubled = sum(1 for n in ids.values() if n > 1)
             lost, strange = len(expected - ids.keys()), len(ids.keys() - expected)

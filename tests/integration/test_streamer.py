@@ -44,7 +44,12 @@ async def test_kill_at_every_failpoint_of_the_stream_loses_and_doubles_nothing(s
 async def test_kill_at_every_point_of_the_snapshot_loses_and_doubles_nothing(scene: Scene) -> None:
     await scene.insert(5000)
     streamer = scene.streamer(RAW_MAX_BYTES="20000")
-    for failpoint in ("streamer.after_slot_created", "streamer.after_put", "streamer.after_ledger:2"):
+    for failpoint in (
+        "streamer.after_slot_created",
+        "streamer.in_snapshot:2",
+        "streamer.after_put",
+        "streamer.after_ledger:2",
+    ):
         await streamer.start(FAILPOINT=failpoint)
         await streamer.died_at_its_failpoint()
         await scene.insert(300)
