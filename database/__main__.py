@@ -1,19 +1,24 @@
-"""`python -m database migrate | preflight`: the operator's commands on the source database and the ledger."""
+"""`python -m database COMMAND`: the operator's commands on the source database and the ledger, and the cleaner."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 
 from database import preflight
 from database.migrate import migrate
 from database.settings import MigrateSettings, PreflightSettings
-from pipeline import logs
+from pipeline import logs, service
 from pipeline.errors import PipelineError
 
 
-async def _migrate() -> int:
+def _migrate(_: argparse.Namespace) -> int:
+    return asyncio.run(_migrate_all())
+
+
+async def _migrate_all() -> int:
     settings = MigrateSettings.load()
     logs.configure("database", settings.log_level)
     await preflight.require_reachable(settings.source_dsn, settings.ledger_dsn)
@@ -22,7 +27,11 @@ async def _migrate() -> int:
     return 0
 
 
-async def _preflight() -> int:
+def _preflight(_: argparse.Namespace) -> int:
+    return asyncio.run(_preflight_all())
+
+
+async def _preflight_all() -> int:
     settings = PreflightSettings.load()
     findings = await preflight.check_ledger(settings.ledger_dsn)
     findings += await preflight.check_source(settings.source_dsn, settings.publication, replication=True)
@@ -34,18 +43,40 @@ async def _preflight() -> int:
     return 2 if failed else 0
 
 
-COMMANDS = {"migrate": _migrate, "preflight": _preflight}
+def _cleaner(options: argparse.Namespace) -> int:
+    from database.cleaner import pipeline as cleaner
+    from database.cleaner.settings import CleanerSettings
+
+    if not (options.once or options.dry_run):
+        return service.run("cleaner", CleanerSettings, cleaner.serve)
+    settings = CleanerSettings.load()
+    logs.configure("cleaner", settings.log_level)
+    if options.dry_run:
+        settings = settings.model_copy(update={"cleanup_dry_run": True})
+    report = asyncio.run(cleaner.once(settings, asyncio.Event()))
+    print(json.dumps(report.to_json(), indent=2))  # noqa: T201 - a command's answer
+    return 1 if report.refused or report.blocked else 0
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m database", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("migrate", help="bring schema and publication up to date").set_defaults(run=_migrate)
+    commands.add_parser("preflight", help="what the servers lack, and how to mend it").set_defaults(run=_preflight)
+    cleaner = commands.add_parser("cleaner", help="delete exported rows once their raw objects were read back")
+    cleaner.add_argument("--once", action="store_true", help="one turn, then exit; status 1 when objects are refused")
+    cleaner.add_argument("--dry-run", action="store_true", help="one turn that writes nothing: say what it would do")
+    cleaner.set_defaults(run=_cleaner)
+    return parser
 
 
 def main() -> int:
     """Run one command; returns the exit status: 2 and one line when something is set up wrongly."""
-    parser = argparse.ArgumentParser(prog="python -m database", description=__doc__)
-    parser.add_argument("command", choices=COMMANDS)
-    command = parser.parse_args().command
+    options = _arguments().parse_args()
     try:
-        return asyncio.run(COMMANDS[command]())
+        return options.run(options)  # type: ignore[no-any-return]
     except PipelineError as error:
-        print(f"database {command}: {error}", file=sys.stderr)  # noqa: T201 - for a person
+        print(f"database {options.command}: {error}", file=sys.stderr)  # noqa: T201 - for a person
         return 2
 
 

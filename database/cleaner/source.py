@@ -1,0 +1,232 @@
+"""What the cleaner does to events_log: one short transaction for each batch, on rows found by id alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import AsyncConnection, sql
+
+from database import source
+from database.cleaner.columns import Column, Layout, is_unchanged, layout
+from database.cleaner.history import Server
+from database.cleaner.record import Exported, exported, members
+from database.translate import translated
+
+_SESSION = {
+    # Nobody waits for us, and we for nobody: a batch that can't have its locks is tried again later.
+    "lock_timeout": "2s",
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "60s",
+    # Text forms as the streamer's session has them.
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "iso_8601",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    # A batch is always a thousand look-ups by id, also while the statistics of the table lag behind.
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_seqscan": "off",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deletion:
+    """What became of the rows of a batch."""
+
+    deleted: int
+    gone: int
+    """Not there any more, or their id belongs to another event by now."""
+    changed: int
+    """Still there with other content than was exported: left alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """events_log as the catalogue has it."""
+
+    columns: tuple[Column, ...]
+    partition_key: str | None
+    partition_type: str
+
+
+class SourceRows:
+    """events_log over one connection. Every call raises TransientError or PermanentError, none of psycopg's."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self._table: Table | None = None
+        self._layouts: dict[frozenset[str], Layout] = {}
+
+    @property
+    def connection(self) -> AsyncConnection:
+        """For questions that don't touch events_log."""
+        return self._connection
+
+    async def server(self) -> Server:
+        """Which server this is, in which history."""
+        with translated("DATABASE_URL"):
+            cursor = await self._connection.execute(
+                "SELECT (SELECT system_identifier::text FROM pg_control_system()), pg_is_in_recovery(),"
+                " CASE WHEN pg_is_in_recovery() THEN NULL ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END"
+            )
+            row = await cursor.fetchone()
+        assert row is not None
+        return Server(system_identifier=row[0], timeline=int(row[2] or "0", 16), in_recovery=row[1])
+
+    async def look(self) -> Table:
+        """Read the catalogue anew: columns come and go, and the table may have been partitioned."""
+        with translated("DATABASE_URL"):
+            cursor = await self._connection.execute(
+                "SELECT attname, atttypid::bigint, CASE WHEN atthasmissing THEN (attmissingval::text::text[])[1] END"
+                " FROM pg_attribute WHERE attrelid = 'events_log'::regclass AND attnum > 0 AND NOT attisdropped"
+                " AND attgenerated = '' ORDER BY attnum"
+            )
+            columns = tuple(Column(name=row[0], type_oid=row[1], missing=row[2]) for row in await cursor.fetchall())
+            cursor = await self._connection.execute(
+                "SELECT attname, format_type(atttypid, atttypmod) FROM pg_partitioned_table JOIN pg_attribute"
+                " ON attrelid = partrelid AND attnum = partattrs[0] WHERE partrelid = 'events_log'::regclass"
+            )
+            key = await cursor.fetchone()
+        table = Table(columns=columns, partition_key=key[0] if key else None, partition_type=key[1] if key else "text")
+        if table != self._table:
+            self._table, self._layouts = table, {}
+        return table
+
+    async def stamp(self, lines: Sequence[bytes]) -> int:
+        """Set raw_exported_at and export_status on exactly the rows of these records; returns how many have them now.
+
+        Rows that carry both already are not written again.
+        """
+        rows = [row for batch in self._read(lines).values() for row in batch]
+        wanted, values = self._wanted(rows)
+        with translated("DATABASE_URL"):
+            async with self._connection.transaction():
+                cursor = await self._connection.execute(
+                    sql.SQL(
+                        "UPDATE events_log e SET raw_exported_at = coalesce(e.raw_exported_at, clock_timestamp()),"
+                        " export_status = 'exported' FROM {wanted}"
+                        " AND (e.raw_exported_at IS NULL OR e.export_status <> 'exported')"
+                    ).format(wanted=wanted),
+                    values,
+                )
+        return cursor.rowcount
+
+    async def delete(self, lines: Sequence[bytes]) -> Deletion:
+        """Set processed_at on the rows that still are what these records say, and delete exactly those.
+
+        One transaction for each set of columns in the records: nearly always one.
+        """
+        deleted = changed = 0
+        for found, rows in self._read(lines).items():
+            wanted, values = self._wanted(rows)
+            condition = self._condition(found)
+            with translated("DATABASE_URL"):
+                async with self._connection.transaction():
+                    cursor = await self._connection.execute(
+                        sql.SQL(
+                            "UPDATE events_log e SET processed_at = clock_timestamp() FROM {wanted} AND {condition}"
+                            " RETURNING e.id"
+                        ).format(wanted=wanted, condition=condition),
+                        values,
+                    )
+                    ours = {row[0] for row in await cursor.fetchall()}
+                    # The rows are locked by now: nobody can change them between the two statements.
+                    mine, mine_values = self._wanted([row for row in rows if row.id in ours])
+                    cursor = await self._connection.execute(
+                        sql.SQL("DELETE FROM events_log e USING {wanted}").format(wanted=mine), mine_values
+                    )
+                    if cursor.rowcount != len(ours):
+                        raise psycopg.OperationalError("a trigger or a rule came between")
+                    deleted += cursor.rowcount
+                    if len(ours) < len(rows):
+                        # By id alone: a changed row may have moved to another partition.
+                        left, left_values = self._wanted([row for row in rows if row.id not in ours], by_key=False)
+                        cursor = await self._connection.execute(
+                            sql.SQL("SELECT FROM events_log e, {wanted}").format(wanted=left), left_values
+                        )
+                        changed += cursor.rowcount
+        return Deletion(deleted=deleted, gone=len(lines) - deleted - changed, changed=changed)
+
+    async def would_delete(self, lines: Sequence[bytes]) -> Deletion:
+        """What `delete` would do now. Writes nothing."""
+        deleted = there = 0
+        for found, rows in self._read(lines).items():
+            wanted, values = self._wanted(rows, by_key=False)
+            with translated("DATABASE_URL"):
+                cursor = await self._connection.execute(
+                    sql.SQL("SELECT FROM events_log e, {wanted}").format(wanted=wanted), values
+                )
+                there += cursor.rowcount
+                cursor = await self._connection.execute(
+                    sql.SQL("SELECT FROM events_log e, {wanted} AND {condition}").format(
+                        wanted=wanted, condition=self._condition(found)
+                    ),
+                    values,
+                )
+                deleted += cursor.rowcount
+        return Deletion(deleted=deleted, gone=len(lines) - there, changed=there - deleted)
+
+    def _read(self, lines: Sequence[bytes]) -> dict[Layout, list[Exported]]:
+        """Records as rows to look for, by the columns that they have; in the order of ids, so that none deadlock."""
+        assert self._table is not None, "look first"
+        rows: dict[Layout, list[Exported]] = defaultdict(list)
+        for line in lines:
+            columns = members(line)
+            names = frozenset(columns)
+            found = self._layouts.get(names)
+            if found is None:
+                found = self._layouts[names] = layout(self._table.columns, names)
+            rows[found].append(
+                exported(
+                    columns,
+                    [column.name for column in found.scalars],
+                    [column.name for column in found.documents],
+                    self._table.partition_key,
+                )
+            )
+        for batch in rows.values():
+            batch.sort(key=lambda row: row.id)
+        return rows
+
+    def _wanted(self, rows: Sequence[Exported], *, by_key: bool = True) -> tuple[sql.Composable, dict[str, object]]:
+        """The rows as a relation `g`, and the condition that joins them to events_log as `e`."""
+        assert self._table is not None
+        values: dict[str, object] = {
+            "ids": [row.id for row in rows],
+            "event_ids": [row.event_id for row in rows],
+            "digests": [row.digest for row in rows],
+        }
+        text = "unnest(%(ids)s::bigint[], %(event_ids)s::uuid[], %(digests)s::bytea[]{}) AS g (id, event_id, digest{})"
+        text += " WHERE e.id = g.id AND e.event_id = g.event_id{}"
+        more = [sql.SQL(""), sql.SQL(""), sql.SQL("")]
+        key = self._table.partition_key if by_key else None
+        if key is not None and all(row.partition_value is not None for row in rows):
+            # Else each look-up would visit every partition.
+            values["keys"] = [row.partition_value for row in rows]
+            name = sql.Identifier(key)
+            more = [
+                sql.SQL(", %(keys)s::text[]::{}[]").format(sql.SQL(self._table.partition_type)),  # type: ignore[list-item]
+                sql.SQL(", {}").format(name),  # type: ignore[list-item]
+                sql.SQL(" AND e.{0} = g.{0}").format(name),  # type: ignore[list-item]
+            ]
+        return sql.SQL(text).format(*more), values
+
+    def _condition(self, found: Layout) -> sql.SQL:
+        """With per cents doubled: names and defaults of columns may hold some."""
+        text = is_unchanged(found, "e", sql.SQL("g.digest")).as_string(self._connection)
+        return sql.SQL(text.replace("%", "%%"))  # made of identifiers and literals
+
+
+@asynccontextmanager
+async def open_source(dsn: str) -> AsyncIterator[SourceRows]:
+    """events_log of the database at `dsn`. Raises TransientError when it can't be reached."""
+    async with source.connect(dsn) as connection:
+        with translated("DATABASE_URL"):
+            for name, value in _SESSION.items():
+                await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        yield SourceRows(connection)
