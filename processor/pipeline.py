@@ -63,7 +63,7 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
             enable_auto_commit=False,
             auto_offset_reset="none",
             max_partition_fetch_bytes=1 << 20,
-            session_timeout_ms=15_000,
+            session_timeout_ms=10_000,
             heartbeat_interval_ms=3_000,
             **kafka.connection_options(settings),
         )

@@ -1,0 +1,229 @@
+"""The processor on real parts: every event in exactly one object that exists, whoever dies or sleeps meanwhile."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+
+from local import ports
+from local.process import Process
+from local.samples import SAMPLES
+from local.services import Service
+from local.stack import Stack
+from tests.integration.streamer_scene import PARTITIONS, Scene, eventually, open_scene
+
+pytestmark = pytest.mark.timeout(120)
+
+ACTIVE = [sample.client_id for sample in SAMPLES if sample.active]
+INSERT = (
+    "INSERT INTO events_log (event_id, event_type, session_id, site_id, client_id, timestamp, ip_address,"
+    " raw_event_data) SELECT gen_random_uuid(), 'pageview', 's' || n %% 7, 'site',"
+    " (%s::text[])[1 + n %% array_length(%s::text[], 1)], now(), '192.0.2.7',"
+    " jsonb_build_object('n', n) FROM generate_series(1, %s) n RETURNING event_id"
+)
+
+
+class Processors:
+    """Members of a group of the scene's own, and a reader of what they wrote."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self._running: list[Process] = []
+
+    def service(self, **environment: str) -> Service:
+        name = f"processor-{len(self._running)}"
+        settings = self.scene.environment | {"KAFKA_GROUP": self.scene.topic, "PROCESSED_FLUSH_SECONDS": "1"}
+        port = ports.choose((name,), {})[name]
+        log = self.scene.folder / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return Service("processor", settings | environment, port, log)
+
+    async def start(self, **environment: str) -> tuple[Process, Service]:
+        service = self.service(**environment)
+        process = await service.start()
+        self._running.append(process)
+        return process, service
+
+    async def close(self) -> None:
+        for process in self._running:
+            if process.exit_status is None:
+                await process.kill()
+
+    async def insert(self, count: int, clients: list[str]) -> None:
+        async with self.scene.connect() as connection:
+            cursor = await connection.execute(INSERT, (clients, clients, count))
+            self.scene.inserted |= {str(row[0]) for row in await cursor.fetchall()}
+
+    async def settled(self) -> bool:
+        row = await self.scene.fetch(
+            "SELECT coalesce(sum(events) FILTER (WHERE disposition <> 'repeat'), 0)::bigint FROM pipeline.chunk_counts"
+        )
+        return int(row[0]) >= len(self.scene.inserted)
+
+    async def objects(self) -> list[tuple[Any, ...]]:
+        async with self.scene.connect() as connection:
+            cursor = await connection.execute(
+                "SELECT kind, client_id, bucket, key, events, policy_version FROM pipeline.processed_objects"
+            )
+            return await cursor.fetchall()
+
+    async def check(self) -> None:
+        """Each inserted event in exactly one object, under its client; the ledger's counts agree with the raw ones."""
+        found: Counter[str] = Counter()
+        async with self.scene.stack.aws.client("s3") as s3:
+            for kind, client_id, bucket, key, events, _ in await self.objects():
+                body = await (await s3.get_object(Bucket=bucket, Key=key))["Body"].read()
+                records = [json.loads(line) for line in gzip.decompress(body).splitlines()]
+                assert len(records) == events
+                found.update(record["event_id"] for record in records)
+                assert kind == "quarantine" or {record["client_id"] for record in records} == {client_id}
+                assert kind == "quarantine" or all(record["privacy"]["level"] in client_id for record in records)
+        inserted = self.scene.inserted
+        assert (len(inserted - found.keys()), len(found.keys() - inserted)) == (0, 0), "lost, strange"
+        assert not [event for event, times in found.items() if times > 1], "doubled"
+        difference = await self.scene.fetch(
+            "SELECT count(*) FROM (SELECT hour, source_client_id, sum(events) FROM pipeline.raw_counts GROUP BY 1, 2) r"
+            " FULL JOIN (SELECT hour, source_client_id, sum(events) FROM pipeline.chunk_counts"
+            " WHERE disposition <> 'repeat' GROUP BY 1, 2) c USING (hour, source_client_id) WHERE r.sum <> c.sum"
+            " OR r.sum IS NULL OR c.sum IS NULL"
+        )
+        assert difference == (0,), "raw counts and chunk counts differ"
+
+
+@pytest.fixture
+async def processors(stack: Stack, tmp_path: Path) -> AsyncIterator[Processors]:
+    async with open_scene(stack, tmp_path) as scene:
+        members = Processors(scene)
+        yield members
+        await members.close()
+
+
+async def test_events_reach_their_clients_objects_and_strangers_the_quarantine(processors: Processors) -> None:
+    streamer = await processors.scene.streamer().start()
+    await streamer.until_state("streaming")
+    process, service = await processors.start()
+    await processors.insert(600, [*ACTIVE, "nobody", "quarry-inactive"])
+    await eventually(processors.settled, what="all processed")
+    await processors.scene.until_recorded()
+    await processors.check()
+    kinds = {(kind, client_id) for kind, client_id, *_ in await processors.objects()}
+    assert kinds == {("client", client_id) for client_id in ACTIVE} | {("quarantine", "")}
+    async with httpx.AsyncClient() as http:
+        assert (await http.get(f"{service.url}/readyz")).json() == {"ready": True, "reason": None}
+        assert (await http.get(f"{service.url}/process/status")).json()["events"] == 600
+        assert (await http.post(f"{service.url}/process/run")).status_code == 401
+        key = {"Authorization": f"Bearer {processors.scene.environment['ADMIN_API_KEY']}"}
+        assert (await http.post(f"{service.url}/process/run", headers=key)).status_code == 200
+    process.signal(signal.SIGTERM)
+    assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("failpoint", ["processor.after_put", "processor.after_ledger"])
+async def test_killed_around_its_commit_and_restarted_nothing_is_lost_or_doubled(
+    processors: Processors, failpoint: str
+) -> None:
+    streamer = await processors.scene.streamer().start()
+    await streamer.until_state("streaming")
+    process, _ = await processors.start(FAILPOINT=failpoint)
+    while process.exit_status is None:
+        await processors.insert(300, ACTIVE)
+        await eventually(lambda: _settled_or_dead(processors, process), what="a chunk or the failpoint")
+    assert process.exit_status == -signal.SIGKILL
+    await processors.insert(300, ACTIVE)
+    await processors.start()
+    await eventually(processors.settled, seconds=60, what="all processed")
+    await processors.scene.until_recorded()
+    await processors.check()
+
+
+async def _settled_or_dead(processors: Processors, process: Process) -> bool:
+    return process.exit_status is not None or await processors.settled()
+
+
+async def test_a_member_that_slept_while_its_partitions_moved_is_fenced(processors: Processors) -> None:
+    streamer = await processors.scene.streamer().start()
+    await streamer.until_state("streaming")
+    sleeper, service = await processors.start(PROCESSED_FLUSH_SECONDS="3600")
+    await processors.insert(300, ACTIVE)
+
+    async def gathered() -> bool:
+        async with httpx.AsyncClient() as http:
+            try:
+                status = (await http.get(f"{service.url}/process/status")).json()
+            except httpx.TransportError:
+                return False
+        return bool(status["events"] == 300)
+
+    await eventually(gathered, what="the sleeper has gathered")
+    sleeper.signal(signal.SIGSTOP)
+    await processors.start()
+    await eventually(processors.settled, seconds=60, what="the other one has processed all")
+    sleeper.signal(signal.SIGCONT)
+    sleeper.signal(signal.SIGTERM)  # its last act is to write what it has gathered
+    assert await sleeper.wait() in (0, 1)
+    await processors.insert(100, ACTIVE)
+    await eventually(processors.settled, seconds=60, what="all processed")
+    await processors.scene.until_recorded()
+    await processors.check()
+
+
+async def test_records_that_kafka_has_forgotten_are_refilled_from_raw_files(processors: Processors) -> None:
+    streamer = await processors.scene.streamer().start()
+    await streamer.until_state("streaming")
+    await processors.insert(500, ACTIVE)
+    await processors.scene.until_recorded()
+    admin = AIOKafkaAdminClient(bootstrap_servers=processors.scene.stack.kafka.bootstrap_servers)
+    await admin.start()
+    try:
+        await admin.delete_records(
+            {
+                TopicPartition(processors.scene.topic, partition): RecordsToDelete(before_offset=-1)
+                for partition in range(PARTITIONS)
+            }
+        )
+    finally:
+        await admin.close()
+    await processors.insert(300, ACTIVE)
+    await processors.start()
+    await eventually(processors.settled, seconds=60, what="all processed")
+    await processors.scene.until_recorded()
+    await processors.check()
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"DATABASE_URL": "postgresql://nobody:x@127.0.0.1:1/none"}, "DATABASE_URL"),
+        ({"DATABASE_URL": "no such thing"}, "DATABASE_URL"),
+        ({"PROCESSED_S3_BUCKET": "no-such-bucket-anywhere"}, "PROCESSED_S3_BUCKET"),
+        ({"PROCESSED_S3_ACCESS_KEY": "AKIAWRONG"}, "PROCESSED_S3_BUCKET"),
+        ({"KAFKA_RAW_TOPIC": "no.such.topic"}, "KAFKA_RAW_TOPIC"),
+        ({"KAFKA_PARTITIONS": "many"}, "KAFKA_PARTITIONS"),
+        ({"CREDENTIALS_KEYS": ""}, "CREDENTIALS_KEYS"),
+        ({"CREDENTIALS_KEYS": "abc"}, "CREDENTIALS_KEYS"),
+        ({"CLIENT_STORE": "paper"}, "CLIENT_STORE"),
+        ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL"),
+        ({"PROCESSED_FLUSH_SECONDS": "-1"}, "PROCESSED_FLUSH_SECONDS"),
+    ],
+)
+async def test_a_wrong_setting_is_one_line_that_names_it_and_exit_status_2(
+    processors: Processors, change: dict[str, str], word: str
+) -> None:
+    service = processors.service(**change)
+    process = await service.start()
+    assert await process.wait() == 2, service.log.read_text()
+    told = [line for line in service.log.read_text().splitlines() if not line.startswith("{")]
+    assert len(told) == 1
+    assert word in told[0]
+    for secret in ("AKIAWRONG", "no such thing", processors.scene.environment["PROCESSED_S3_SECRET_KEY"]):
+        assert secret not in told[0]
