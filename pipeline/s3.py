@@ -195,7 +195,12 @@ def translate(error: ClientError, subject: str) -> PipelineError:
 
 @asynccontextmanager
 async def open_bucket(access: BucketAccess, *, max_connections: int = 16) -> AsyncIterator[ObjectStore]:
-    """A client of its own for one bucket: each bucket may have its own keys, region and endpoint."""
+    """A client of its own for one bucket: each bucket may have its own keys, region and endpoint.
+
+    Raises PermanentError when only one half of a key pair is given.
+    """
+    if (access.access_key is None) != (access.secret_key is None):
+        raise PermanentError(f"s3://{access.bucket}: an access key without its secret key, or the other way round")
     config = AioConfig(
         max_pool_connections=max_connections,
         connect_timeout=5,

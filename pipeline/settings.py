@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from pipeline.errors import ConfigError
@@ -35,7 +35,9 @@ class Settings(BaseSettings):
 
 def _describe(item: object) -> str:
     assert isinstance(item, dict)  # pydantic's ErrorDetails
-    name = str(item["loc"][0]).upper() if item["loc"] else "environment"
+    if not item["loc"]:  # a rule about several variables, which its message names
+        return str(item["msg"]).removeprefix("Value error, ")
+    name = str(item["loc"][0]).upper()
     return f"{name} is missing" if item["type"] == "missing" else f"{name} is wrong: {item['msg']}"
 
 
@@ -71,6 +73,13 @@ class DatabaseSettings(Settings):
         return (self.ledger_database_url or self.database_url).get_secret_value()
 
 
+def _whole_pair(settings: Settings, prefix: str) -> None:
+    """Half a key pair would silently mean the pod's ambient credentials."""
+    given = [bool(getattr(settings, f"{prefix}_s3_{half}_key")) for half in ("access", "secret")]
+    if any(given) and not all(given):
+        raise ValueError(f"{prefix.upper()}_S3_ACCESS_KEY and {prefix.upper()}_S3_SECRET_KEY go together")
+
+
 class KafkaSettings(Settings):
     """The broker and the raw topic."""
 
@@ -97,6 +106,11 @@ class RawS3Settings(Settings):
     raw_s3_endpoint_url: str | None = None
     raw_s3_kms_key: str | None = None
 
+    @model_validator(mode="after")
+    def _has_a_whole_raw_pair(self) -> Self:
+        _whole_pair(self, "raw")
+        return self
+
     @property
     def raw_bucket(self) -> BucketAccess:
         """How to reach the raw bucket; AWS_REGION and AWS_ENDPOINT_URL hold unless its own are given."""
@@ -121,6 +135,11 @@ class ProcessedS3Settings(Settings):
     processed_s3_secret_key: SecretStr | None = None
     processed_s3_endpoint_url: str | None = None
     processed_s3_kms_key: str | None = None
+
+    @model_validator(mode="after")
+    def _has_a_whole_processed_pair(self) -> Self:
+        _whole_pair(self, "processed")
+        return self
 
     @property
     def processed_bucket(self) -> BucketAccess:

@@ -1,0 +1,139 @@
+"""The port to object storage, the same tests on the embedded stack's S3 and on moto's: what may repeat, what raises."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+from moto.server import ThreadedMotoServer
+from pydantic import SecretStr
+
+from local.stack import Stack
+from pipeline.errors import PermanentError, TransientError
+from pipeline.s3 import BucketAccess, ObjectStore, digest, open_bucket
+
+BODY = b'{"a":1}\n'
+
+
+@pytest.fixture(scope="module")
+def moto_url() -> AsyncIterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["embedded", "moto"])
+async def store(request: pytest.FixtureRequest, stack: Stack, moto_url: str) -> AsyncIterator[ObjectStore]:
+    environment = stack.environment
+    if request.param == "embedded":
+        access = BucketAccess(
+            bucket=environment["RAW_S3_BUCKET"],
+            region=environment["RAW_S3_REGION"],
+            endpoint_url=environment["RAW_S3_ENDPOINT_URL"],
+            access_key=SecretStr(environment["RAW_S3_ACCESS_KEY"]),
+            secret_key=SecretStr(environment["RAW_S3_SECRET_KEY"]),
+            kms_key=environment["RAW_S3_KMS_KEY"],
+        )
+    else:
+        access = BucketAccess(
+            bucket="bucket",
+            region="us-east-1",
+            endpoint_url=moto_url,
+            access_key=SecretStr("any"),
+            secret_key=SecretStr("any"),
+        )
+    async with open_bucket(access) as opened:
+        if request.param == "moto":
+            await opened._client.create_bucket(Bucket="bucket")
+        yield opened
+
+
+def key() -> str:
+    return f"raw-events/contract/{uuid.uuid4()}"
+
+
+async def test_what_was_put_comes_back_with_its_metadata(store: ObjectStore) -> None:
+    name = key()
+    await store.put_new(name, BODY, sha256=digest(BODY), metadata={"events": "1"})
+    assert await store.get(name) == BODY
+    metadata = await store.head(name)
+    assert metadata is not None
+    assert (metadata["events"], metadata["sha256"]) == ("1", digest(BODY).hex())
+
+
+async def test_a_file_is_put_like_bytes(store: ObjectStore) -> None:
+    name = key()
+    await store.put_new(name, io.BytesIO(BODY), sha256=digest(BODY), metadata={})
+    assert await store.get(name) == BODY
+
+
+async def test_the_same_object_may_be_put_again_and_another_one_may_not(store: ObjectStore) -> None:
+    name = key()
+    for _ in range(2):
+        await store.put_new(name, BODY, sha256=digest(BODY), metadata={})
+    with pytest.raises(PermanentError, match="other content"):
+        await store.put_new(name, b"other", sha256=digest(b"other"), metadata={})
+    assert await store.get(name) == BODY
+
+
+@pytest.mark.parametrize("store", ["embedded"], indirect=True)  # moto takes any checksum for granted
+async def test_a_body_that_is_not_what_its_checksum_says_is_refused(store: ObjectStore) -> None:
+    name = key()
+    with pytest.raises((TransientError, PermanentError)):
+        await store.put_new(name, BODY, sha256=digest(b"other"), metadata={})
+    assert await store.head(name) is None
+
+
+async def test_a_missing_object_is_none_to_head_and_an_error_to_get(store: ObjectStore) -> None:
+    assert await store.head(key()) is None
+    with pytest.raises(PermanentError, match="NoSuchKey"):
+        await store.get(key())
+
+
+async def test_a_missing_bucket_and_a_silent_endpoint_are_told_apart(store: ObjectStore, stack: Stack) -> None:
+    await store.check()
+    access = store.access
+    absent = BucketAccess(
+        bucket=f"absent-{uuid.uuid4()}",
+        region=access.region,
+        endpoint_url=access.endpoint_url,
+        access_key=access.access_key,
+        secret_key=access.secret_key,
+    )
+    async with open_bucket(absent) as other:
+        with pytest.raises(PermanentError):
+            await other.check()
+    silent = BucketAccess(
+        bucket="b",
+        region="us-east-1",
+        endpoint_url="http://127.0.0.1:1",
+        access_key=access.access_key,
+        secret_key=access.secret_key,
+    )
+    async with open_bucket(silent) as other:
+        with pytest.raises(TransientError):
+            await other.check()
+
+
+async def test_half_a_key_pair_is_an_error_and_not_ambient_credentials() -> None:
+    half = BucketAccess(bucket="b", region="us-east-1", access_key=SecretStr("a"))
+    with pytest.raises(PermanentError, match="without its secret"):
+        async with open_bucket(half):
+            pass
+
+
+async def test_a_wrong_key_is_refused_for_good(stack: Stack) -> None:
+    access = BucketAccess(
+        bucket=stack.environment["RAW_S3_BUCKET"],
+        region="us-east-1",
+        endpoint_url=stack.environment["RAW_S3_ENDPOINT_URL"],
+        access_key=SecretStr("AKIAWRONGWRONGWRONG"),
+        secret_key=SecretStr("wrong"),
+    )
+    async with open_bucket(access) as store:
+        with pytest.raises(PermanentError):
+            await store.put_new(key(), BODY, sha256=digest(BODY), metadata={})
