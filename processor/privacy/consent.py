@@ -7,7 +7,7 @@ refusal. A gpc signal refuses everything, and so does dnt for clients who say so
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.clients import Client, ConsentMode
 
@@ -92,6 +92,8 @@ class Rules:
     objections: bool
     dnt_is_refusal: bool
     drop: bool
+    _known: dict[tuple[bool | None, ...], Decision] = field(default_factory=dict, compare=False)
+    """Decisions by what was said: 36 at most."""
 
     @classmethod
     def of(cls, client: Client) -> Rules:
@@ -106,6 +108,15 @@ class Rules:
 
     def decide(self, scope: Scope) -> Decision:
         """What follows from `scope`, or from its batch where it says nothing itself."""
+        if scope.parent is not None:
+            return self._decide(scope)
+        asked = (scope.analytics, scope.marketing, scope.gpc, scope.dnt)
+        known = self._known.get(asked)
+        if known is None:
+            known = self._known[asked] = self._decide(scope)
+        return known
+
+    def _decide(self, scope: Scope) -> Decision:
         said = scope if scope.spoken or scope.parent is None else scope.parent
         signals = (scope,) if scope.parent is None else (scope, scope.parent)
         refused = any(one.gpc or (self.dnt_is_refusal and one.dnt) for one in signals)

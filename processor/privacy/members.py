@@ -27,6 +27,7 @@ _REQUIRED = re.compile(
 )
 _FORM = re.compile("(?:lead_)?(?:form_submit|signup|subscription|lead|registration|contact)$")
 _LONGEST_LABEL: Final = 128
+_MOST_LABELS: Final = 8192
 
 
 @dataclass(slots=True)
@@ -58,6 +59,7 @@ class Engine:
     hash_addresses: bool
     shapes: Shapes = field(default_factory=Shapes)
     literals: Literals = field(default_factory=Literals)
+    labels: dict[str, Rule | None] = field(default_factory=dict)
 
 
 class Members:
@@ -361,9 +363,16 @@ class Members:
 
     def _label(self, body: str) -> Rule | None:
         """The rule of a form field that is called `body`."""
-        label = _REQUIRED.sub("", record.unescape(body)[:_LONGEST_LABEL])
-        rule = self._book.any[record.escape(label)]
-        return rule if rule is not None and rule.act in _LABELLED else None
+        labels = self._engine.labels
+        if body not in labels:
+            rule = self._book.rule(_REQUIRED.sub("", record.unescape(body)[:_LONGEST_LABEL]))
+            answer = rule if rule is not None and rule.act in _LABELLED else None
+            if len(body) > _LONGEST_LABEL:
+                return answer
+            if len(labels) >= _MOST_LABELS:
+                labels.clear()
+            labels[body] = answer
+        return labels[body]
 
     def _meet(self, neighbours: Neighbours, signs: int, role: int, scope: Scope) -> None:
         """All members of an object are known: decide on its name and on its content."""

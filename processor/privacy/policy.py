@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipeline.clients import Client, PrivacyLevel
 from processor.privacy import consent, people, record
@@ -23,9 +23,11 @@ RULES_VERSION = 1
 """Counts up with every change of what the rules find or write, so that policy_version changes with them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Filtered:
-    """What a client gets of one record: its line, None when consent_mode drops it, and the kind of each redaction."""
+class Filtered(NamedTuple):
+    """What a client gets of one record: its line, None when consent_mode drops it, and the kind of each redaction.
+
+    A tuple, because a frozen dataclass costs a tenth of the standard level's time.
+    """
 
     line: bytes | None
     kinds: tuple[str, ...] = ()

@@ -20,6 +20,7 @@ from processor.privacy.errors import UnparsableRecord
 _ADDRESS = re.compile(rb'"ip_address":[ \t]*("[^"\\]{0,64}")')
 _DATA = b'"raw_event_data":'
 _BRACKETS = re.compile(rb"[{}\[\]]")
+_UNUSUAL = frozenset(consent.SIGNALS) - {"gpc", "dnt"}
 _REMEMBERED = 4096
 
 
@@ -97,9 +98,10 @@ def _said(line: bytes) -> _Said:
         return _said_slowly(line)
     if not isinstance(data, dict):
         return ()
-    said = [("consent", _pairs(data["consent"]))] if "consent" in data else []
-    said += [(name, data[name]) for name in consent.SIGNALS if name in data]
-    return tuple(said)
+    said = data.get("consent")
+    if _UNUSUAL.isdisjoint(data):
+        return (("consent", _pairs(said)), ("gpc", data.get("gpc")), ("dnt", data.get("dnt")))
+    return (("consent", _pairs(said)), *((name, data[name]) for name in consent.SIGNALS if name in data))
 
 
 def _pairs(value: object) -> object:

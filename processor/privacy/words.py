@@ -478,5 +478,6 @@ pass
 """
 
 NAME_OWNERS = """
-first last given family account acct lead my your owner admin agent cardholder card parent guardian legal full real middle maiden
+first last given family account acct lead my your owner
+admin agent cardholder card parent guardian legal full real middle maiden
 """

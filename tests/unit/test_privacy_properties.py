@@ -262,11 +262,15 @@ def test_a_megabyte_of_hostile_text_costs_linear_time(name: str, unit: str) -> N
     timings = []
     for size in (20_000, 80_000, 1_000_000):
         body = json.dumps({"raw_event_data": {"x": unit * (size // len(unit))}}, ensure_ascii=False).encode()
-        began = time.process_time()
-        applied.apply(body)
-        timings.append(time.process_time() - began)
-    assert timings[1] < 4 * timings[0] * 3 + 0.05, "grows faster than its input"
-    assert timings[2] < 1.0, "the machine of the tests may be slow; bench/ measures the 100 ms"
+        timings.append(min(_seconds(applied, body) for _ in range(3)))
+    assert timings[1] < 12 * timings[0] + 0.05, "grows faster than its input"
+    assert timings[2] < 0.5, "the machine of the tests may be slow; alone it takes a tenth of a second at most"
+
+
+def _seconds(applied: Policy, body: bytes) -> float:
+    began = time.process_time()
+    applied.apply(body)
+    return time.process_time() - began
 
 
 def _read(line: bytes) -> list[tuple[str, Any]]:
