@@ -31,6 +31,13 @@ format: $(VENV)/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+## make bench              measure the streamer and the privacy engine; JSON in .local/bench
+bench: $(VENV)/.ready
+	@mkdir -p .local/bench
+	$(BIN)/python -m bench streamer > .local/bench/streamer.json
+	$(BIN)/python -m bench processor > .local/bench/processor.json
+	@cat .local/bench/*.json
+
 ## make lock               renew requirements/*.txt (hashes, no index address)
 lock: $(VENV)/.ready
 	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --no-header -o requirements/base.txt pyproject.toml

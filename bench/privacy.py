@@ -1,6 +1,6 @@
 """The privacy engine alone: events/s on one core for each level, beside a plain baseline, as JSON.
 
-    python -m bench.privacy [--events N] [--seconds S]
+    python -m bench processor [--events N] [--seconds S]
 
 The baseline is what one writes in an afternoon: orjson, recursion, a set of field names, one combined regular
 expression, orjson again. It finds less, and changes the spelling of what it doesn't touch.
@@ -9,7 +9,6 @@ expression, orjson again. It finds less, and changes the spelling of what it doe
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import re
 import time
@@ -20,7 +19,7 @@ from typing import Any
 import orjson
 
 from pipeline.clients import Client, ClientId, PrivacyLevel
-from processor.privacy import compile_policy
+from pipeline.privacy import compile_policy
 
 _AGENTS = [
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{}.0.0.0 Safari/537.36",
@@ -132,12 +131,14 @@ def rate(run: Callable[[bytes], object], lines: list[bytes], seconds: float) -> 
     return best
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this part."""
     parser.add_argument("--events", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=3.0)
-    options = parser.parse_args()
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All levels and the baseline, in one run."""
     lines = [event(number) for number in range(options.events)]
     plain = rate(baseline, lines, options.seconds)
     parsed = rate(orjson.loads, lines, options.seconds / 3)
@@ -157,8 +158,4 @@ def main() -> None:
             "microseconds_per_event": round(1e6 / measured, 1),
             "of_baseline": round(measured / plain, 2),
         }
-    print(json.dumps(result, indent=2))
-
-
-if __name__ == "__main__":
-    main()
+    return result

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import resource
 import shutil
-import signal
 import statistics
 import sys
 import tempfile
@@ -38,9 +36,9 @@ INSERT INTO events_log (event_type, session_id, visitor_id, site_id, "timestamp"
                         client_id, raw_event_data)
 SELECT 'pageview', 'session-' || n %% 997, 'visitor-' || n %% 4999, 'site-' || n %% 20, now(),
        'https://www.site.example/products/' || n, '/products/' || n,
-       'Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36',
+       'Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/126.0.0.0 Safari/537.36',
        ('10.0.' || n %% 250 || '.' || n %% 199)::inet, 'client-' || n %% 20,
-       jsonb_build_object('eventType', 'pageview', 'sessionId', 'session-' || n %% 997, 'n', n, 'text', repeat('x', 240),
+       jsonb_build_object('eventType', 'pageview', 'sessionId', 's-' || n %% 997, 'n', n, 'text', repeat('x', 280),
            'eventData', (SELECT jsonb_object_agg('key' || i, md5(n::text || i)) FROM generate_series(1, 10) i))
   FROM generate_series(%s::bigint, %s::bigint) n
 """
@@ -113,7 +111,7 @@ async def null_sink(dsn: str, events: int) -> dict[str, Any]:
 
 
 async def full(service: Service, dsn: str, events: int) -> dict[str, Any]:
-    """`python -m streamer` until the ledger has everything; from the first to the last event recorded or acknowledged."""
+    """`python -m streamer` until the ledger has everything; timed from the first to the last acknowledged event."""
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         process = await service.start()
         start, cpu_before = None, 0.0
@@ -266,10 +264,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", type=int, default=500_000)
     parser.add_argument("--rounds", type=int, default=3, help="pg_recvlogical and null sink in turn")
     parser.add_argument("--no-latency", dest="latency", action="store_false")
-
-
-if __name__ == "__main__":
-    _parser = argparse.ArgumentParser(description=__doc__)
-    add_arguments(_parser)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    print(json.dumps(asyncio.run(main(_parser.parse_args())), indent=2))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.clients import Client, ClientId, PrivacyLevel
-from processor.privacy import compile_policy
+from pipeline.privacy import compile_policy
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "privacy.jsonl"
 CASES: list[dict[str, Any]] = [json.loads(line) for line in CORPUS.read_text(encoding="utf-8").splitlines()]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.privacy import names
+from pipeline.privacy import names
 
 WORDS = [
     ["billing", "email"],

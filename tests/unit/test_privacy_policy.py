@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.clients import Client, ClientId, ConsentMode, PrivacyLevel
 from pipeline.errors import Action, action_for
-from processor.privacy import Filtered, Policy, PolicyError, UnparsableRecord, compile_policy
+from pipeline.privacy import Filtered, Policy, PolicyError, UnparsableRecord, compile_policy
 
 KEYS = {1: b"a" * 32, 2: b"b" * 32}
 CONSENT = {"analytics": True, "marketing": True}

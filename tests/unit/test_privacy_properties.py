@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.clients import Client, ClientId, ConsentMode, PrivacyLevel
-from processor.privacy import Policy, UnparsableRecord, compile_policy
+from pipeline.privacy import Policy, UnparsableRecord, compile_policy
 
 KEYS = {1: b"k" * 32, 2: b"l" * 32}
 

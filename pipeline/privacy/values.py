@@ -13,9 +13,9 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from processor.privacy import agents, contacts, health, numbers, record
-from processor.privacy.consent import Decision
-from processor.privacy.errors import UnparsableRecord
+from pipeline.privacy import agents, contacts, health, numbers, record
+from pipeline.privacy.consent import Decision
+from pipeline.privacy.errors import UnparsableRecord
 
 _REMEMBERED = 16_384
 _SHORT = 160

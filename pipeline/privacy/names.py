@@ -11,7 +11,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-from processor.privacy import words
+from pipeline.privacy import words
 
 
 class Name(NamedTuple):

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from processor.privacy import record
-from processor.privacy.errors import UnparsableRecord
-from processor.privacy.members import NO_HASH
-from processor.privacy.walk import LONGEST_PATH
+from pipeline.privacy import record
+from pipeline.privacy.errors import UnparsableRecord
+from pipeline.privacy.members import NO_HASH
+from pipeline.privacy.walk import LONGEST_PATH
 
 MOST_PATHS = 100
 """More paths than these are counted, not listed: `redacted_more`."""

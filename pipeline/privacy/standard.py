@@ -12,10 +12,10 @@ from typing import Any
 
 import orjson
 
-from processor.privacy import consent, record
-from processor.privacy.consent import Rules, Scope
-from processor.privacy.envelope import Envelope, members, open_envelope, print_envelope
-from processor.privacy.errors import UnparsableRecord
+from pipeline.privacy import consent, record
+from pipeline.privacy.consent import Rules, Scope
+from pipeline.privacy.envelope import Envelope, members, open_envelope, print_envelope
+from pipeline.privacy.errors import UnparsableRecord
 
 _ADDRESS = re.compile(rb'"ip_address":[ \t]*("[^"\\]{0,64}")')
 _DATA = b'"raw_event_data":'

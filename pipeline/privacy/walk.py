@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from processor.privacy import values
-from processor.privacy.consent import Scope
-from processor.privacy.errors import UnparsableRecord
-from processor.privacy.members import Field, Members, Neighbours
-from processor.privacy.rules import Act, Rule, RuleSet
+from pipeline.privacy import values
+from pipeline.privacy.consent import Scope
+from pipeline.privacy.errors import UnparsableRecord
+from pipeline.privacy.members import Field, Members, Neighbours
+from pipeline.privacy.rules import Act, Rule, RuleSet
 
 LONGEST_PATH: Final = 400
 _DEEPEST: Final = 200_000

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from processor.privacy import checks
+from pipeline.privacy import checks
 
 CANDIDATE = re.compile(
     "[+＋(0-9](?<![0-9A-Za-z_].)(?<![A-Za-z0-9][-_#.].)(?:(?<=[0-9])|(?<=\\()\\+?[0-9]|(?<=[+＋])\\(?[0-9])"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from processor.privacy import checks
+from pipeline.privacy import checks
 
 SMALL_ZIP3 = frozenset(
     (

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from pipeline.clients import Client, PrivacyLevel
-from processor.privacy import consent, people, record
-from processor.privacy.envelope import Envelope, open_envelope, print_envelope
-from processor.privacy.errors import PolicyError, UnparsableRecord
-from processor.privacy.members import Engine
-from processor.privacy.pseudonyms import Pseudonyms
-from processor.privacy.rules import Act, RuleBook
-from processor.privacy.standard import Standard
-from processor.privacy.values import Findings, Values
-from processor.privacy.walk import Walk
+from pipeline.privacy import consent, people, record
+from pipeline.privacy.envelope import Envelope, open_envelope, print_envelope
+from pipeline.privacy.errors import PolicyError, UnparsableRecord
+from pipeline.privacy.members import Engine
+from pipeline.privacy.pseudonyms import Pseudonyms
+from pipeline.privacy.rules import Act, RuleBook
+from pipeline.privacy.standard import Standard
+from pipeline.privacy.values import Findings, Values
+from pipeline.privacy.walk import Walk
 
 RULES_VERSION = 1
 """Counts up with every change of what the rules find or write, so that policy_version changes with them."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
-from processor.privacy import agents, consent, health, numbers, people, record, values
-from processor.privacy.consent import Scope
-from processor.privacy.pseudonyms import Pseudonyms
-from processor.privacy.rules import PERSON, THING, Act, Rule, RuleBook
-from processor.privacy.shapes import Literals, Shapes
-from processor.privacy.values import Context, Findings, Values
+from pipeline.privacy import agents, consent, health, numbers, people, record, values
+from pipeline.privacy.consent import Scope
+from pipeline.privacy.pseudonyms import Pseudonyms
+from pipeline.privacy.rules import PERSON, THING, Act, Rule, RuleBook
+from pipeline.privacy.shapes import Literals, Shapes
+from pipeline.privacy.values import Context, Findings, Values
 
 NO_HASH: Final = '"ip_hash":null,"ip_hash_key_version":null'
 _PASSED_ON = frozenset((Act.REDACT, Act.IDENTIFIER, Act.AGENT, Act.ZIP, Act.PSEUDONYM))

@@ -3,7 +3,7 @@
 Pure: no clock, no I/O, no logs. docs/privacy.md says what each level does, for a data protection officer.
 """
 
-from processor.privacy.errors import PolicyError, UnparsableRecord
-from processor.privacy.policy import Filtered, Policy, compile_policy
+from pipeline.privacy.errors import PolicyError, UnparsableRecord
+from pipeline.privacy.policy import Filtered, Policy, compile_policy
 
 __all__ = ["Filtered", "Policy", "PolicyError", "UnparsableRecord", "compile_policy"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from processor.privacy import words
+from pipeline.privacy import words
 
 _CAPITALISED = re.compile(
     r"(?:[^\W\d_a-z][^\W\d_]*(?:['’-][^\W\d_]+)*\.?|van|von|de|der|den|di|da|dos|del|la|le|el|al|bin|zu)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from processor.privacy import record
+from pipeline.privacy import record
 
 _LITERAL = re.compile(rf":[ \t]*({record.NUMBER}|true|false|null)[ \t]*,[ \t]*")
 _LONGEST = 48

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 
-from processor.privacy.errors import UnparsableRecord
+from pipeline.privacy.errors import UnparsableRecord
 
 BACKSLASH = "\x00"
 """Stands for an escaped backslash inside a piece."""

@@ -9,31 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Final
 
 from pipeline.clients import PrivacyLevel
-from processor.privacy import consent, names, record, words
-from processor.privacy.values import Context
+from pipeline.privacy import consent, names, record, words
+from pipeline.privacy.values import Context
 
 
 class Act:
     """What a rule does to the value of its member. Plain numbers: the walk compares them for every member."""
 
-    INSPECT = 0  # nothing but the detectors, in the rule's context
-    REDACT = 1
-    AGENT = 2
-    IDENTIFIER = 3  # kept with consent for the rule's purpose, else removed
-    PSEUDONYM = 4
-    ADDRESS = 5  # the column ip_address
-    SKIP = 6  # typed by PostgreSQL: nothing to find
-    LABEL = 7  # perhaps the name of a form field, whose content stands beside it
-    CONTENT = 8  # perhaps the content of a form field, whose name stands beside it
-    NAME = 9  # of a person or of a thing, as its neighbours tell
-    ZIP = 10
-    DATE = 11
-    AGE = 12
-    PURPOSE = 13  # an answer in a consent object
-    SIGNAL = 14  # gpc or dnt
-    TIME = 15  # the event's own time
+    INSPECT: Final = 0  # nothing but the detectors, in the rule's context
+    REDACT: Final = 1
+    AGENT: Final = 2
+    IDENTIFIER: Final = 3  # kept with consent for the rule's purpose, else removed
+    PSEUDONYM: Final = 4
+    ADDRESS: Final = 5  # the column ip_address
+    SKIP: Final = 6  # typed by PostgreSQL: nothing to find
+    LABEL: Final = 7  # perhaps the name of a form field, whose content stands beside it
+    CONTENT: Final = 8  # perhaps the content of a form field, whose name stands beside it
+    NAME: Final = 9  # of a person or of a thing, as its neighbours tell
+    ZIP: Final = 10
+    DATE: Final = 11
+    AGE: Final = 12
+    PURPOSE: Final = 13  # an answer in a consent object
+    SIGNAL: Final = 14  # gpc or dnt
+    TIME: Final = 15  # the event's own time
 
 
 PERSON = 1

@@ -1,0 +1,29 @@
+"""`python -m bench PART ...`: measures a part and prints its results as JSON. Figures are never part of a test."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import sys
+
+from bench import privacy, streamer
+
+
+def main() -> int:
+    """Run one part; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parts = parser.add_subparsers(dest="part", required=True)
+    streamer.add_arguments(parts.add_parser("streamer", help=streamer.__doc__))
+    privacy.add_arguments(parts.add_parser("processor", help=privacy.__doc__))
+    options = parser.parse_args()
+    results = asyncio.run(streamer.main(options)) if options.part == "streamer" else privacy.measure(options)
+    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]}
+    print(json.dumps({"part": options.part, "machine": machine, "results": results}, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
