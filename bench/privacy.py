@@ -9,6 +9,7 @@ expression, orjson again. It finds less, and changes the spelling of what it doe
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import re
 import time

@@ -75,7 +75,7 @@ def test_a_jump_forward_is_forgiven_after_the_window() -> None:
 def test_the_slower_the_database_the_longer_the_rest() -> None:
     pace = Pace()
     assert pace.rest_seconds(1000, 0.02, 0) == 0.02
-    assert pace.rest_seconds(1000, 0.04, 0) == 0.04 * 4
+    assert pace.rest_seconds(1000, 0.04, 0) == 0.08
     assert pace.rest_seconds(1000, 10.0, 0) == MOST_SECONDS
     assert pace.rest_seconds(1000, 0.02, BUSY_WAL_BYTES + 1) == 0.08
     assert pace.rest_seconds(10, 0.0002, 0) == 0.0002
