@@ -17,7 +17,10 @@ SELECT (SELECT coalesce(sum(events), 0)::bigint FROM pipeline.raw_objects) AS ra
        (SELECT key FROM pipeline.processed_objects WHERE kind = 'client' ORDER BY id DESC LIMIT 1) AS processed_key,
        delivered.*,
        (SELECT key FROM pipeline.delivery_files WHERE state = 'delivered' ORDER BY id DESC LIMIT 1) AS delivered_key,
-       (SELECT count(*) FROM pipeline.sync_runs WHERE status <> 'finished') AS open_runs
+       (SELECT count(*) FROM pipeline.sync_runs WHERE status <> 'finished') AS open_runs,
+       (SELECT coalesce(sum(CASE WHEN deleted_at IS NULL THEN deleted_rows ELSE events END), 0)::bigint
+          FROM pipeline.raw_objects) AS deleted,
+       (SELECT max(max_commit_time) FROM pipeline.raw_objects WHERE deleted_at IS NOT NULL) AS deleted_until
   FROM (SELECT coalesce(sum(events) FILTER (WHERE disposition <> 'repeat'), 0)::bigint AS processed,
                coalesce(sum(events) FILTER (WHERE disposition = 'out'), 0)::bigint AS out,
                coalesce(sum(events) FILTER (WHERE disposition = 'dropped_consent'), 0)::bigint AS dropped,
@@ -50,10 +53,17 @@ class Gauge:
     delivered_until: datetime | None
     delivered_key: str | None
     open_runs: int
+    deleted: int
+    """Rows that left events_log, because their raw object was read back."""
+    deleted_until: datetime | None
 
     def is_drained(self, inserted: int) -> bool:
         """Everything that was inserted is through: delivered, or counted as what nobody may receive."""
         return self.raw == self.processed == inserted and self.delivered == self.out and not self.open_runs
+
+    def is_clean(self, inserted: int) -> bool:
+        """Everything that was inserted has left events_log."""
+        return self.deleted == inserted
 
     @property
     def balances(self) -> bool:

@@ -12,10 +12,13 @@ from pathlib import Path
 from local import ports
 from local.process import Command, Process
 
-SERVICES = ("streamer", "processor", "syncer")
+SERVICES = ("streamer", "processor", "syncer", "cleaner")
 
 _AGAIN_SECONDS = 1.0
 _ROOT = Path(__file__).resolve().parent.parent
+
+
+_ARGUMENTS = {"cleaner": ("database", "cleaner")}  # of `python -m`, where they aren't the service's name
 
 
 class Service:
@@ -44,7 +47,7 @@ class Service:
         """Start it once; `extra` is added to its environment."""
         self._process = await Process.start(
             Command(
-                argv=(sys.executable, "-m", self.name),
+                argv=(sys.executable, "-m", *_ARGUMENTS.get(self.name, (self.name,))),
                 log=self.log,
                 folder=self.log.parent,
                 environment={**self._environment, **extra},

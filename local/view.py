@@ -41,6 +41,7 @@ class View:
             ("raw files on S3", gauge.raw, first.raw, gauge.raw_until, gauge.raw_key, "raw"),
             ("processed", gauge.processed, first.processed, gauge.processed_until, gauge.processed_key, "processed"),
             ("clients' buckets", gauge.delivered, first.delivered, gauge.delivered_until, gauge.delivered_key, "out"),
+            ("deleted from events_log", gauge.deleted, first.deleted, gauge.deleted_until, "", ""),
         )
         for name, count, before, until, key, _ in stages:
             lag = f"{max(0.0, (datetime.now(UTC) - until).total_seconds()):.0f} s" if until else ""
@@ -59,7 +60,7 @@ class View:
         _, inserted, gauge = self._seen[-1]
         return (
             f"inserted {inserted:,} · raw {gauge.raw:,} · processed {gauge.processed:,} · "
-            f"delivered {gauge.delivered:,} of {gauge.out:,}"
+            f"delivered {gauge.delivered:,} of {gauge.out:,} · deleted {gauge.deleted:,}"
         )
 
 

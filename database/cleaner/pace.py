@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 BUSY_WAL_BYTES = 256 << 20
 """A slot that is so far behind: our own writes would put it back further, since the server decodes them too."""
 
-MOST_SECONDS = 5.0
+MOST_SECONDS = 3.0
 
 _MEMORY = 50
 
@@ -43,7 +43,7 @@ class TrustedClock:
 class Pace:
     """Rests as long as the last batch took, and longer the slower the database is than it can be.
 
-    The quickest of the last batches tells how fast it can be; twice as slow means four times the rest.
+    The quicker ones of the last batches tell how fast it can be. One for each kind of batch.
     """
 
     def __init__(self) -> None:
@@ -53,8 +53,8 @@ class Pace:
         """After a batch of `rows` that took so long. `slot_lag_bytes`: WAL that the slot has to go through."""
         per_row = took_seconds / max(1, rows)
         self._per_row.append(per_row)
-        slowness = per_row / max(min(self._per_row), 1e-9)
-        rest = took_seconds * max(1.0, slowness**2)
+        quick = sorted(self._per_row)[len(self._per_row) // 4]
+        rest = took_seconds * max(1.0, per_row / max(quick, 1e-9))
         if slot_lag_bytes > BUSY_WAL_BYTES:
             rest = max(rest, 4 * took_seconds)
         return min(rest, MOST_SECONDS)

@@ -24,5 +24,11 @@ class CleanerSettings(DatabaseSettings, RawS3Settings):
     cleanup_dry_run: bool = False
     """Read and compare, write nothing: neither stamps nor deletes, nor the ledger."""
 
+    cleanup_mark_processed: bool = True
+    """Set processed_at in the transaction that deletes the row: for triggers, nobody else can see it.
+
+    With wal_level=logical it writes the whole row to WAL once more; without it a clean-up costs half.
+    """
+
     cleanup_partition_days: Positive = 7
     """For how many days ahead partitions are made, where events_log is partitioned."""

@@ -116,41 +116,50 @@ class SourceRows:
                 )
         return cursor.rowcount
 
-    async def delete(self, lines: Sequence[bytes]) -> Deletion:
-        """Set processed_at on the rows that still are what these records say, and delete exactly those.
+    async def delete(self, lines: Sequence[bytes], *, mark: bool = True) -> Deletion:
+        """Delete exactly the rows that still are what these records say; with `mark` set processed_at on them first.
 
         One transaction for each set of columns in the records: nearly always one.
         """
         deleted = changed = 0
         for found, rows in self._read(lines).items():
-            wanted, values = self._wanted(rows)
-            condition = self._condition(found)
             with translated("DATABASE_URL"):
                 async with self._connection.transaction():
-                    cursor = await self._connection.execute(
-                        sql.SQL(
-                            "UPDATE events_log e SET processed_at = clock_timestamp() FROM {wanted} AND {condition}"
-                            " RETURNING e.id"
-                        ).format(wanted=wanted, condition=condition),
-                        values,
-                    )
-                    ours = {row[0] for row in await cursor.fetchall()}
-                    # The rows are locked by now: nobody can change them between the two statements.
-                    mine, mine_values = self._wanted([row for row in rows if row.id in ours])
-                    cursor = await self._connection.execute(
-                        sql.SQL("DELETE FROM events_log e USING {wanted}").format(wanted=mine), mine_values
-                    )
-                    if cursor.rowcount != len(ours):
-                        raise psycopg.OperationalError("a trigger or a rule came between")
-                    deleted += cursor.rowcount
+                    if mark:
+                        ours = await self._mark(found, rows)
+                        # The rows are locked by now: nobody can change them between the two statements.
+                        query, values = self._wanted([row for row in rows if row.id in ours])
+                        query = sql.SQL("DELETE FROM events_log e USING {} RETURNING e.id").format(query)
+                        if await self._ids(query, values) != ours:
+                            raise psycopg.OperationalError("a trigger or a rule came between")
+                    else:
+                        query, values = self._wanted(rows)
+                        ours = await self._ids(
+                            sql.SQL("DELETE FROM events_log e USING {} AND {} RETURNING e.id").format(
+                                query, self._condition(found)
+                            ),
+                            values,
+                        )
+                    deleted += len(ours)
                     if len(ours) < len(rows):
                         # By id alone: a changed row may have moved to another partition.
-                        left, left_values = self._wanted([row for row in rows if row.id not in ours], by_key=False)
-                        cursor = await self._connection.execute(
-                            sql.SQL("SELECT FROM events_log e, {wanted}").format(wanted=left), left_values
-                        )
-                        changed += cursor.rowcount
+                        query, values = self._wanted([row for row in rows if row.id not in ours], by_key=False)
+                        query = sql.SQL("SELECT e.id FROM events_log e, {}").format(query)
+                        changed += len(await self._ids(query, values))
         return Deletion(deleted=deleted, gone=len(lines) - deleted - changed, changed=changed)
+
+    async def _mark(self, found: Layout, rows: Sequence[Exported]) -> set[int]:
+        query, values = self._wanted(rows)
+        return await self._ids(
+            sql.SQL("UPDATE events_log e SET processed_at = clock_timestamp() FROM {} AND {} RETURNING e.id").format(
+                query, self._condition(found)
+            ),
+            values,
+        )
+
+    async def _ids(self, query: sql.Composed, values: dict[str, object]) -> set[int]:
+        cursor = await self._connection.execute(query, values)
+        return {row[0] for row in await cursor.fetchall()}
 
     async def would_delete(self, lines: Sequence[bytes]) -> Deletion:
         """What `delete` would do now. Writes nothing."""
@@ -193,7 +202,7 @@ class SourceRows:
             batch.sort(key=lambda row: row.id)
         return rows
 
-    def _wanted(self, rows: Sequence[Exported], *, by_key: bool = True) -> tuple[sql.Composable, dict[str, object]]:
+    def _wanted(self, rows: Sequence[Exported], *, by_key: bool = True) -> tuple[sql.Composed, dict[str, object]]:
         """The rows as a relation `g`, and the condition that joins them to events_log as `e`."""
         assert self._table is not None
         values: dict[str, object] = {

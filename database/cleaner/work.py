@@ -78,7 +78,7 @@ class Cleaner:
         self._monotonic = monotonic
         self._rest = sleep or self._wait
         self._clock = TrustedClock(settings.cleanup_delay_seconds)
-        self._pace = Pace()
+        self._stamping, self._deleting = Pace(), Pace()
 
     async def turn(self, rows: SourceRows, *, dry_run: bool = False) -> Report:
         """Look at every open object once. Raises TransientError when a database or S3 does not answer.
@@ -206,7 +206,7 @@ class Cleaner:
             stamped += count
             _count_rows(report, "stamped", count)
             failpoints.reach("cleaner.after_stamp")
-            await self._pause(rows, len(lines), took[0])
+            await self._pause(self._stamping, rows, len(lines), took[0])
         if await cleanup.set_stamped(ledger, found, stamped):
             _count(report, "stamped")
             log.info("cleaner.object.stamped", key=found.key, rows=stamped, events=found.events)
@@ -220,13 +220,13 @@ class Cleaner:
             if self._stop.is_set() or await cleanup.reread(ledger, found.id) != found:
                 return None
             with _timed() as took:
-                done = await rows.delete(lines)
+                done = await rows.delete(lines, mark=self._settings.cleanup_mark_processed)
             failpoints.reach("cleaner.after_delete")
             changed += done.changed
             for outcome in ("deleted", "gone", "changed"):
                 _count_rows(report, outcome, getattr(done, outcome))
             await cleanup.add_deleted(ledger, found.id, done.deleted)
-            await self._pause(rows, len(lines), took[0])
+            await self._pause(self._deleting, rows, len(lines), took[0])
         if changed:
             return Problem.ROWS_CHANGED
         if await cleanup.set_deleted(ledger, found):
@@ -261,11 +261,11 @@ class Cleaner:
         report.refused.append({"bucket": found.bucket, "key": found.key, "problem": str(problem)})
         log.error("cleaner.object.refused", bucket=found.bucket, key=found.key, problem=str(problem))
 
-    async def _pause(self, rows: SourceRows, count: int, took_seconds: float) -> None:
+    async def _pause(self, pace: Pace, rows: SourceRows, count: int, took_seconds: float) -> None:
         self._turned()
         with translated("DATABASE_URL"):
             slot = await source.find_slot(rows.connection, self._settings.replication_slot)
-        rest = self._pace.rest_seconds(count, took_seconds, slot.lag_bytes if slot else 0)
+        rest = pace.rest_seconds(count, took_seconds, slot.lag_bytes if slot else 0)
         metrics.CLEANUP_REST_SECONDS.set(rest)
         await self._rest(rest)
 

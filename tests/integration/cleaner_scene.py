@@ -110,7 +110,7 @@ class Scene:
     async def execute(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """One statement on the source, which is the ledger's database too."""
         async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as connection:
-            cursor = await connection.execute(query.encode(), values)
+            cursor = await connection.execute(query.encode(), values or None)
             return await cursor.fetchall() if cursor.description else []
 
     async def value(self, query: str, *values: Any) -> Any:

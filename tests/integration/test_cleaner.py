@@ -43,6 +43,23 @@ async def test_rows_of_a_verified_object_are_stamped_then_deleted_whatever_their
     assert (await scene.turns())[0].objects == {}
 
 
+@pytest.mark.parametrize("mark", [True, False])
+async def test_whoever_watches_deletions_finds_processed_at_set_unless_that_is_switched_off(
+    scene: Scene, mark: bool
+) -> None:
+    await scene.execute(
+        "CREATE TABLE seen (marked boolean);"
+        "CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO seen VALUES (OLD.processed_at IS NOT NULL); RETURN OLD; END $$;"
+        "CREATE TRIGGER t BEFORE DELETE ON events_log FOR EACH ROW EXECUTE FUNCTION watch()"
+    )
+    await scene.insert(3)
+    await scene.export()
+    await scene.turns(2, cleanup_mark_processed=mark)
+    assert await scene.execute("SELECT DISTINCT marked FROM seen") == [(mark,)]
+    assert await scene.rows_left() == 0
+
+
 async def test_rows_that_are_in_no_object_are_neither_stamped_nor_deleted(scene: Scene) -> None:
     await scene.insert(10)
     await scene.export()
