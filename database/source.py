@@ -103,6 +103,16 @@ async def wal_end(connection: psycopg.AsyncConnection) -> Lsn:
     return Lsn.parse(row[0])
 
 
+async def made_types(connection: psycopg.AsyncConnection) -> dict[int, tuple[int, int, bytes]]:
+    """Domains and arrays: (base type, 0, comma) or (0, element type, delimiter) by OID."""
+    cursor = await connection.execute(
+        "SELECT t.oid::bigint, t.typbasetype::bigint, CASE WHEN t.typtype = 'd' THEN 0 ELSE t.typelem::bigint END,"
+        " coalesce(e.typdelim, ',')::text FROM pg_type t LEFT JOIN pg_type e ON e.oid = t.typelem"
+        " WHERE t.typtype = 'd' OR t.typoutput = 'pg_catalog.array_out'::regproc"
+    )
+    return {oid: (base, element, delimiter.encode()) for oid, base, element, delimiter in await cursor.fetchall()}
+
+
 async def last_stamp(connection: psycopg.AsyncConnection) -> datetime | None:
     """The time of the last stamp that events_log holds; without one, of its first row; None for an empty table.
 

@@ -29,7 +29,7 @@ from streamer.publisher import Publisher
 from streamer.recorder import Recorder
 from streamer.replication import ReplicationConnection, SlotBusyError
 from streamer.settings import StreamerSettings
-from streamer.snapshot import SnapshotProgress, snapshot_events
+from streamer.snapshot import SnapshotProgress, read_types, snapshot_events
 from streamer.transactions import EpochMap, Transactions
 
 log = logs.get(__name__)
@@ -197,7 +197,8 @@ async def stream(
             max_bytes=settings.raw_max_bytes,
             turned=health.turned,
         )
-        held = Stream(connection=connection, transactions=Transactions(epochs), publisher=publisher, recorder=recorder)
+        transactions = Transactions(epochs, await read_types(db))
+        held = Stream(connection=connection, transactions=transactions, publisher=publisher, recorder=recorder)
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(recorder.run()),
@@ -216,7 +217,7 @@ async def stream(
                 status.state = "streaming"
                 log.info("streamer.stream.started", slot=slot, confirmed_lsn=str(recorder.confirmed))
                 background.append(tasks.create_task(_send_feedback(held)))
-                await pump(held, status, health, stop)
+                await pump(held, db, status, health, stop)
                 await recorder.close_file(held.transactions.complete_until or None)
                 await recorder.drained()
                 connection.send_status(recorder.confirmed, recorder.confirmed)
@@ -312,13 +313,15 @@ async def snapshot(
     log.info("streamer.snapshot.finished", reason=reason, events=count, consistent_point=str(consistent_point))
 
 
-async def pump(held: Stream, status: Status, health: Health, stop: asyncio.Event) -> None:
+async def pump(held: Stream, db: psycopg.AsyncConnection, status: Status, health: Health, stop: asyncio.Event) -> None:
     """Move events until `stop` is set. Every wait in here is back-pressure on the slot, where WAL is safe."""
     connection, transactions = held.connection, held.transactions
     publisher, recorder = held.publisher, held.recorder
     idle_confirm_at = flushed_at = 0.0
     while not stop.is_set():
         burst = await connection.read(LINGER_SECONDS if publisher.waiting else READ_SECONDS)
+        if unknown := transactions.unknown_types(burst.payloads):
+            transactions.learn(await read_types(db), unknown)
         event_batch = transactions.events(burst.payloads)
         if event_batch:
             await publisher.publish(event_batch)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 
 from psycopg import AsyncConnection, sql
 
+from database import source
 from database.ledger import Pool, connected
 from database.ledger import stream as ledger
 from pipeline import failpoints, logs, metrics, rawfile
@@ -23,6 +25,7 @@ from pipeline.position import Lsn, Position
 from pipeline.s3 import ObjectStore
 from streamer.pgoutput import Column
 from streamer.rows import RowEncoder
+from streamer.types import SqlType, Types
 
 log = logs.get(__name__)
 
@@ -81,50 +84,62 @@ async def snapshot_events(
             f"the slot's consistent point {consistent_point} lies before what is recorded, {recorded_until}",
             hint="the server was set back: start it once with recovery.signal, so that it begins a new timeline",
         )
-    async with connection.transaction():
-        await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        await connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
-        for name, value in _SESSION.items():
-            await connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
-        known = await _load_exported(connection, pool, bucket)
-        progress.already_exported = known
-        columns = await _columns(connection)
-        encoder = RowEncoder(columns)
-        names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
-        query = sql.SQL(
-            "COPY (SELECT {} FROM events_log e WHERE raw_exported_at IS NULL AND processed_at IS NULL"
-            " AND NOT EXISTS (SELECT FROM pg_temp.exported x WHERE x.id = e.id AND x.event_id = e.event_id)) TO STDOUT"
-        ).format(names)
-        progress.rows_in_table = await _estimate(connection)
-        log.info("streamer.snapshot.started", already_exported=known, consistent_point=str(consistent_point))
-        index = batch_bytes = logged_at = 0
-        event_batch: list[Event] = []
-        async with connection.cursor() as cursor, cursor.copy(query) as copy:
-            async for row in copy.rows():
-                values = [None if value is None else value.encode() for value in row]
-                position = Position(epoch, consistent_point - 1, index)
-                index += 1
-                event = Event(position, now, *encoder.encode_values(values))
-                event_batch.append(event)
-                batch_bytes += len(event.line)
-                if len(event_batch) >= BATCH_EVENTS or batch_bytes >= BATCH_BYTES:
-                    progress.events += len(event_batch)
-                    metrics.SNAPSHOT_EVENTS.inc(len(event_batch))
-                    yield event_batch
-                    event_batch, batch_bytes = [], 0
-                    failpoints.reach("streamer.in_snapshot")
-                    if stop.is_set():
-                        log.info("streamer.snapshot.interrupted", events=index)
-                        return
-                    if index - logged_at >= LOG_EVENTS:
-                        logged_at = index
-                        log.info("streamer.snapshot.progressed", events=index, rows_in_table=progress.rows_in_table)
-        if event_batch:
-            progress.events += len(event_batch)
-            metrics.SNAPSHOT_EVENTS.inc(len(event_batch))
-            yield event_batch
-        await connection.execute("DROP TABLE pg_temp.exported")
-    log.info("streamer.snapshot.read", events=index)
+    with suppress(_InterruptedError):
+        async with connection.transaction():
+            await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            await connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
+            for name, value in _SESSION.items():
+                await connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+            progress.already_exported = await _load_exported(connection, pool, bucket)
+            progress.rows_in_table = await _estimate(connection)
+            log.info("streamer.snapshot.started", consistent_point=str(consistent_point), **asdict(progress))
+            columns = await _columns(connection)
+            encoder = RowEncoder(columns, await read_types(connection))
+            event_batch: list[Event] = []
+            batch_bytes = index = 0
+            async with connection.cursor() as cursor, cursor.copy(_query(columns)) as copy:
+                async for row in copy.rows():
+                    values = [None if value is None else value.encode() for value in row]
+                    position = Position(epoch, consistent_point - 1, index)
+                    index += 1
+                    event = Event(position, now, *encoder.encode_values(values))
+                    event_batch.append(event)
+                    batch_bytes += len(event.line)
+                    if len(event_batch) >= BATCH_EVENTS or batch_bytes >= BATCH_BYTES:
+                        yield _counted(event_batch, progress)
+                        event_batch, batch_bytes = [], 0
+                        failpoints.reach("streamer.in_snapshot")
+                        if stop.is_set():
+                            raise _InterruptedError
+            if event_batch:
+                yield _counted(event_batch, progress)
+            await connection.execute("DROP TABLE pg_temp.exported")
+        log.info("streamer.snapshot.read", events=index)
+
+
+class _InterruptedError(Exception):
+    """The way out of a COPY that has more: the server is told to cancel it."""
+
+
+def _query(columns: Sequence[Column]) -> sql.Composed:
+    return sql.SQL(
+        "COPY (SELECT {} FROM events_log e WHERE raw_exported_at IS NULL AND processed_at IS NULL"
+        " AND NOT EXISTS (SELECT FROM pg_temp.exported x WHERE x.id = e.id AND x.event_id = e.event_id)) TO STDOUT"
+    ).format(sql.SQL(", ").join(sql.Identifier(column.name) for column in columns))
+
+
+def _counted(event_batch: list[Event], progress: SnapshotProgress) -> list[Event]:
+    before = progress.events
+    progress.events += len(event_batch)
+    metrics.SNAPSHOT_EVENTS.inc(len(event_batch))
+    if progress.events // LOG_EVENTS > before // LOG_EVENTS:
+        log.info("streamer.snapshot.progressed", **asdict(progress))
+    return event_batch
+
+
+async def read_types(connection: AsyncConnection) -> Types:
+    """The server's domains and arrays."""
+    return {oid: SqlType(*parts) for oid, parts in (await source.made_types(connection)).items()}
 
 
 async def _load_exported(connection: AsyncConnection, pool: Pool, bucket: ObjectStore) -> int:

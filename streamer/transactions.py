@@ -10,6 +10,7 @@ from pipeline.events import Event
 from pipeline.position import Lsn, Position
 from streamer.pgoutput import INSERT_TUPLE_AT, Begin, Commit, DecodeError, Message, Relation, decode, insert_header
 from streamer.rows import RowEncoder
+from streamer.types import FIRST_USER_OID, Types
 
 MAX_LSN = Lsn(0xFFFF_FFFF_FFFF_FFFF)
 
@@ -42,8 +43,11 @@ class EpochMap:
 class Transactions:
     """Follows the stream. State: the transaction under way, and the relations announced so far."""
 
-    def __init__(self, epochs: EpochMap) -> None:
+    def __init__(self, epochs: EpochMap, types: Types | None = None) -> None:
+        """`types`: the server's domains and arrays."""
         self._epochs = epochs
+        self._types: Types = types or {}
+        self._looked_up: set[int] = set()
         self._encoders: dict[int, RowEncoder] = {}
         self._begin: Begin | None = None
         self._epoch = epochs.current
@@ -55,6 +59,21 @@ class Transactions:
     def in_transaction(self) -> bool:
         """Rows of a transaction whose commit has not come yet were handed out, or may be next."""
         return self._begin is not None
+
+    def unknown_types(self, payloads: Iterable[bytes]) -> set[int]:
+        """Types in `payloads` that were made after the others were read: `learn` them before `events`."""
+        announced = [payload for payload in payloads if payload[:1] == b"R"]
+        unknown: set[int] = set()
+        for payload in announced:
+            relation = decode(payload)
+            assert isinstance(relation, Relation)
+            unknown |= {c.type_oid for c in relation.columns if c.type_oid >= FIRST_USER_OID} - self._looked_up
+        return unknown
+
+    def learn(self, types: Types, looked_up: set[int]) -> None:
+        """Domains and arrays as the server has them now, after `looked_up` were met. A dropped type stays text."""
+        self._types = types
+        self._looked_up |= looked_up
 
     def events(self, payloads: Iterable[bytes]) -> list[Event]:
         """The events in `payloads`, in order. Raises DecodeError when the stream makes no sense."""
@@ -94,6 +113,6 @@ class Transactions:
                 self._begin = None
                 self.complete_until = message.end_lsn
             case Relation():
-                self._encoders[message.oid] = RowEncoder(message.columns)
+                self._encoders[message.oid] = RowEncoder(message.columns, self._types)
             case None:
                 pass  # a kind that is none of ours

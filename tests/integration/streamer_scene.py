@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import orjson
 import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from psycopg import sql
@@ -108,6 +107,26 @@ class Streamer:
     async def died_at_its_failpoint(self, seconds: float = 30) -> None:
         """Until SIGKILL has come from inside."""
         assert await self.wait(seconds) == -signal.SIGKILL, self.log_tail
+
+    @asynccontextmanager
+    async def supervised(self) -> AsyncIterator[None]:
+        """Started, and started again whenever it ends; drained at the end of the block."""
+        await self.start()
+
+        async def keep() -> None:
+            while True:
+                assert self.process is not None
+                await self.process.wait()
+                await self.start()
+
+        keeper = asyncio.create_task(keep())
+        try:
+            yield
+        finally:
+            keeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await keeper
+        assert await self.stop() == 0, self.log_tail
 
     async def kill(self) -> None:
         """SIGKILL now; nothing happens when it has ended."""
@@ -226,6 +245,25 @@ class Scene:
                 cursor = await connection.execute(INSERT, (100, 1))
                 self.inserted |= {str(row[0]) for row in await cursor.fetchall()}
 
+    @asynccontextmanager
+    async def load(self) -> AsyncIterator[None]:
+        """Small transactions, one after the other, while the block runs; a server that is away is waited for."""
+        stop = asyncio.Event()
+
+        async def insert() -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                await self.insert(1 + number % 7)
+                await asyncio.sleep(0.005)
+
+        task = asyncio.create_task(insert())
+        try:
+            yield
+        finally:
+            stop.set()
+            await task
+
     async def fetch(self, query: str, *values: Any, ledger: bool = False) -> tuple[Any, ...]:
         """The first row of a query."""
         async with self.connect(ledger=ledger, user="postgres") as connection:
@@ -276,9 +314,17 @@ class Scene:
 
         await eventually(dropped, seconds=20, what="drop the slot")
 
+    async def raw_lines(self) -> list[str]:
+        """The lines of all raw files, as they stand there."""
+        return [line for _, line in await self._read_raw()]
+
     async def read(self) -> Found:
         """Raw files and Kafka, from beginning to end."""
-        found = Found()
+        found = Found(raw=[(position, json.loads(line)) for position, line in await self._read_raw()])
+        await self._read_kafka(found)
+        return found
+
+    async def _read_raw(self) -> list[tuple[Position, str]]:
         async with self.connect(ledger=True) as connection:
             cursor = await connection.execute(
                 "SELECT bucket, key, sha256, events, previous_position, first_position, last_position"
@@ -286,6 +332,7 @@ class Scene:
             )
             objects = await cursor.fetchall()
         previous = None
+        lines: list[tuple[Position, str]] = []
         async with self.stack.aws.client("s3") as s3:
             for bucket, key, sha256, events, before, first, last in objects:
                 assert before == previous, "the chain of raw objects is broken"
@@ -295,9 +342,8 @@ class Scene:
                 content = list(rawfile.decode(body))
                 assert len(content) == events
                 assert (str(content[0][0]), str(content[-1][0])) == (first, last)
-                found.raw += [(position, json.loads(line)) for position, _, line in content]
-        await self._read_kafka(found)
-        return found
+                lines += [(position, line.decode()) for position, _, line in content]
+        return lines
 
     async def _read_kafka(self, found: Found) -> None:
         consumer = AIOKafkaConsumer(
@@ -327,7 +373,7 @@ class Scene:
                                 next_offset=record.offset + 1, last_sequence=sequence, last_position=position
                             )
                             if record.value is not None:
-                                found.kafka.append(orjson.loads(record.value))
+                                found.kafka.append(json.loads(record.value))
                         if records and records[-1].offset >= ends[part] - 1:
                             left.discard(part)
         finally:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from local.stack import Stack
-from tests.integration.streamer_scene import Scene, open_scene
+from tests.faults import Proxy, http_error, proxy_to
+from tests.integration.streamer_scene import Scene, eventually, open_scene
 
 
 @pytest.fixture
@@ -58,3 +63,246 @@ async def test_kill_at_every_point_of_the_snapshot_loses_and_doubles_nothing(sce
     await scene.until_recorded()
     assert await streamer.stop() == 0, streamer.log_tail
     await scene.check()
+
+
+async def test_kill_between_two_files_of_one_transaction_adds_no_duplicate_and_confirms_no_half(scene: Scene) -> None:
+    streamer = scene.streamer(RAW_MAX_BYTES="20000")
+    await streamer.start(FAILPOINT="streamer.after_ledger:3")
+    await streamer.until_state("streaming")
+    await scene.insert(1)
+    await scene.until_recorded()
+    before = await scene.wal_lsn()
+    await scene.insert(8000)
+    await streamer.died_at_its_failpoint()
+    assert 1 < await scene.recorded() < 8001, "the transaction is in raw files by half"
+    assert await scene.confirmed() <= before
+    await streamer.start()
+    await scene.until_recorded()
+    assert await streamer.stop() == 0
+    await scene.check()
+
+
+async def test_snapshot_then_stream_without_gap_or_repeat_under_load(scene: Scene) -> None:
+    await scene.insert(3000)
+    async with scene.load():
+        streamer = await scene.streamer(RAW_MAX_BYTES="20000").start()
+        await streamer.until_state("streaming")
+    await scene.until_recorded()
+    assert (await streamer.status())["snapshot"]["events"] >= 3000
+    assert await streamer.stop() == 0
+    await scene.check()
+
+
+async def test_sigterm_in_a_snapshot_ends_it_early_and_the_next_one_goes_on_with_the_rest(scene: Scene) -> None:
+    await scene.insert(20000)
+    streamer = await scene.streamer(RAW_MAX_BYTES="20000").start()
+    await eventually(lambda: _some(scene), what="the first raw object")
+    assert await streamer.stop() == 0, streamer.log_tail
+    recorded = await scene.recorded()
+    assert 0 < recorded < 20000
+    await streamer.start()
+    await scene.until_recorded()
+    assert (await streamer.status())["snapshot"]["already_exported"] == recorded
+    assert await streamer.stop() == 0
+    await scene.check()
+
+
+async def _some(scene: Scene) -> bool:
+    return await scene.recorded() > 0
+
+
+async def test_gap_of_a_dropped_slot_is_closed_from_the_table_and_the_log_says_how_many(scene: Scene) -> None:
+    streamer = await scene.streamer().start()
+    await streamer.until_state("streaming")
+    await scene.insert(300)
+    await scene.until_recorded()
+    await streamer.kill()
+    await scene.insert(123)
+    await scene.drop_slot()
+    await scene.insert(4)
+    await streamer.start()
+    await scene.until_recorded()
+    await streamer.until_state("streaming")
+    (finished,) = [entry for entry in streamer.logged("streamer.snapshot.finished") if entry["events"]]
+    assert (finished["events"], finished["reason"]) == (127, "slot_missing")
+    assert await streamer.metric("streamer_snapshot_events_total") == 127
+    assert await streamer.metric('streamer_snapshots_total{reason="slot_missing"}') == 1
+    assert await streamer.stop() == 0
+    await scene.check()
+
+
+async def test_gap_of_a_dropped_slot_does_not_repeat_what_kafka_had_and_no_raw_file(scene: Scene) -> None:
+    streamer = await scene.streamer().start()
+    await streamer.until_state("streaming")
+    await scene.insert(10)
+    await scene.until_recorded()
+    await streamer.kill()
+    for _ in range(2):  # the second one finds what the first one sent, and a ledger that is still behind
+        await streamer.start(FAILPOINT="streamer.after_put")
+        await scene.insert(2500)
+        await streamer.died_at_its_failpoint()
+    assert await scene.recorded() == 10
+    assert (await scene.read()).kafka_records > 2500
+    await scene.drop_slot()
+    await scene.insert(50)
+    streamer = await scene.streamer(RAW_MAX_BYTES="20000").start()
+    await scene.until_recorded()
+    assert await streamer.stop() == 0, streamer.log_tail
+    await scene.check()
+
+
+async def test_slot_ahead_of_the_ledger_is_an_error_and_not_a_silent_hole(scene: Scene) -> None:
+    streamer = await scene.streamer().start()
+    await streamer.until_state("streaming")
+    await streamer.kill()
+    await scene.insert(5)
+
+    async def advanced() -> bool:
+        with suppress(psycopg.errors.ObjectInUse):
+            await scene.fetch("SELECT pg_replication_slot_advance(%s, pg_current_wal_lsn())", scene.slot)
+            return True
+        return False
+
+    await eventually(advanced)
+    await streamer.start()
+    assert await streamer.wait() == 1
+    assert "events between are lost" in streamer.log_tail
+    assert await scene.recorded() == 0
+
+
+async def test_standby_takes_over_within_seconds_of_a_kill(scene: Scene) -> None:
+    first = await scene.streamer("first").start()
+    await first.until_state("streaming")
+    second = await scene.streamer("second").start()
+    await second.until_state("standby")
+    answer = await second.get("/readyz")
+    assert answer is not None
+    assert answer.status_code == 200
+    async with scene.load():
+        await scene.until_recorded(50)
+        await first.kill()
+        killed_at = time.monotonic()
+        await second.until_state("streaming", seconds=10)
+        assert time.monotonic() - killed_at < 10
+    await scene.until_recorded()
+    assert await second.stop() == 0
+    await scene.check()
+
+
+async def test_paused_streamer_that_wakes_up_as_a_zombie_doubles_nothing(scene: Scene) -> None:
+    first = await scene.streamer("first").start()
+    await first.until_state("streaming")
+    second = await scene.streamer("second").start()
+    await second.until_state("standby")
+    async with scene.load():
+        await scene.until_recorded(50)
+        first.signal(signal.SIGSTOP)
+        await second.until_state("streaming", seconds=30)  # the server waits 15 s for the first one
+        recorded = await scene.recorded()
+        await scene.until_recorded(recorded + 50)
+        first.signal(signal.SIGCONT)
+        assert await first.wait() == 1, "it notices that it is no longer needed"
+        recorded = await scene.recorded()
+        await scene.until_recorded(recorded + 50)
+    await scene.until_recorded()
+    assert await second.stop() == 0
+    await scene.check()
+
+
+async def test_restarted_server_and_terminated_walsender_lose_and_double_nothing(scene: Scene) -> None:
+    streamer = scene.streamer()
+    async with streamer.supervised():
+        await streamer.until_state("streaming")
+        async with scene.load():
+            await scene.until_recorded(20)
+            await scene.fetch(
+                "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s", scene.slot
+            )
+            await scene.until_recorded(await scene.recorded() + 100)
+        await scene.stack.postgres.kill()
+        await scene.stack.postgres.start()
+        await scene.insert(20)
+        await scene.stack.postgres.stop()
+        await scene.stack.postgres.start()
+        await scene.insert(20)
+        await scene.until_recorded()
+    await scene.check()
+
+
+async def test_killed_and_paused_broker_loses_and_doubles_nothing(scene: Scene) -> None:
+    streamer = scene.streamer()
+    async with streamer.supervised():
+        await streamer.until_state("streaming")
+        async with scene.load():
+            await scene.until_recorded(20)
+            await scene.stack.kafka.kill()
+            await scene.stack.kafka.start()
+            await scene.until_recorded(await scene.recorded() + 50)
+            scene.stack.kafka.process.signal(signal.SIGSTOP)
+            await scene.insert(3000)
+            scene.stack.kafka.process.signal(signal.SIGCONT)
+        await scene.until_recorded(seconds=60)
+    await scene.check()
+
+
+async def test_errors_and_silence_of_s3_are_waited_out(scene: Scene) -> None:
+    async with proxy_to(scene.stack.aws.port) as proxy:
+        streamer = scene.streamer(RAW_S3_ENDPOINT_URL=f"http://127.0.0.1:{proxy.port}", RAW_FLUSH_SECONDS="0.5")
+        await streamer.start()
+        await streamer.until_state("streaming")
+        for status, code in (("503 Slow Down", "SlowDown"), ("500 Internal Server Error", "InternalError")):
+            proxy.answer, proxy.answered = http_error(status, code), 0
+            await scene.insert(10)
+            await eventually(lambda: _answered(proxy, 5), what=f"requests answered with {code}")
+            assert await scene.recorded() < len(scene.inserted)
+            proxy.answer = None
+            await scene.until_recorded()
+        proxy.black_hole = True
+        await scene.insert(10)
+        await eventually(lambda: _confirmed_behind(scene), what="the slot waits")
+        proxy.reset()
+        proxy.black_hole = False
+        await scene.until_recorded()
+        assert await streamer.metric("streamer_raw_object_retries_total") > 0
+        assert streamer.process is not None
+        assert streamer.process.exit_status is None, "an outage of S3 restarts nothing"
+        assert await streamer.stop() == 0
+    await scene.check()
+
+
+async def _answered(proxy: Proxy, times: int) -> bool:
+    return proxy.answered >= times
+
+
+async def _confirmed_behind(scene: Scene) -> bool:
+    return await scene.confirmed() < await scene.wal_lsn()
+
+
+async def test_idle_table_on_a_busy_server_lets_the_slot_advance_and_status_tells_lag(scene: Scene) -> None:
+    streamer = await scene.streamer().start()
+    await streamer.until_state("streaming")
+    async with scene.connect() as connection:
+        await connection.execute("CREATE TABLE other (filler text)")
+        await connection.execute("INSERT INTO other SELECT repeat('x', 1000) FROM generate_series(1, 2000)")
+    written_until = await scene.wal_lsn()
+
+    async def advanced() -> bool:
+        return await scene.confirmed() >= written_until
+
+    await eventually(advanced, seconds=20, what="the slot follows other tables' writes")
+
+    async def shown() -> bool:
+        status = await streamer.status()
+        assert status["slot_wal_status"] == "reserved"
+        return status["slot_lag_bytes"] < 1 << 20 and (status["slot_lag_seconds"] or 99) < 10
+
+    await eventually(shown)
+    status = await streamer.status()
+    assert status["slot_safe_wal_bytes"] > 1 << 30
+    assert await streamer.metric("streamer_slot_safe_wal_bytes") > 1 << 30
+    assert await streamer.metric("streamer_slot_held") == 1
+    assert await streamer.metric("streamer_slot_in_danger") == 0
+    answer = await streamer.get("/readyz")
+    assert answer is not None
+    assert answer.status_code == 200
+    assert await streamer.stop() == 0
