@@ -60,7 +60,7 @@ class Keepalive:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Burst:
-    """What the socket held: payloads of the output plugin in order, and the last keepalive after them, if any."""
+    """What the socket held: payloads of the output plugin in order, and the keepalive after the last, if any."""
 
     payloads: list[bytes]
     keepalive: Keepalive | None
@@ -144,17 +144,17 @@ class ReplicationConnection:
         Safe to cancel: what was not returned is still there. Raises TransientError when the stream has ended.
         """
         payloads: list[bytes] = []
-        keepalive = self._take(payloads)
-        if not payloads and keepalive is None and await self._readable(timeout):
+        frames, keepalive = self._take(payloads, None)
+        if frames or await self._readable(timeout):
             # libpq reads a buffer of a few kilobytes at a time: go on until the socket is empty.
-            taken = -1
-            while keepalive is None and taken < len(payloads) < BURST_MESSAGES:
-                taken = len(payloads)
+            while len(payloads) < BURST_MESSAGES:
                 try:
                     self._pgconn.consume_input()
                 except Exception as error:
                     raise TransientError("the replication connection was lost") from error
-                keepalive = self._take(payloads)
+                frames, keepalive = self._take(payloads, keepalive)
+                if not frames:
+                    break
         return Burst(payloads=payloads, keepalive=keepalive)
 
     async def _readable(self, timeout: float) -> bool:
@@ -174,23 +174,31 @@ class ReplicationConnection:
             timer.cancel()
             loop.remove_reader(descriptor)
 
-    def _take(self, payloads: list[bytes]) -> Keepalive | None:
-        """Move what libpq holds to `payloads`; a keepalive ends a burst, since it speaks of what came before it."""
+    def _take(self, payloads: list[bytes], keepalive: Keepalive | None) -> tuple[int, Keepalive | None]:
+        """Move what libpq holds to `payloads`; returns how many frames that were, and the keepalive at the end.
+
+        A server with a confirmed LSN behind its own sends a keepalive after every transaction: only one that nothing
+        follows says that the stream is idle.
+        """
         get_copy_data = self._pgconn.get_copy_data
+        frames = 0
         while len(payloads) < BURST_MESSAGES:
             size, data = get_copy_data(1)
             if size > 0:
+                frames += 1
                 frame = parse_frame(bytes(data))
                 if isinstance(frame, Keepalive):
-                    return frame
-                payloads.append(frame)
+                    keepalive = frame
+                else:
+                    payloads.append(frame)
+                    keepalive = None
             elif size == 0:
                 break
             else:
                 result = self._pgconn.get_result()
                 sqlstate = result.error_field(pq.DiagnosticField.SQLSTATE) if result else None
                 raise _error(sqlstate, self._pgconn.get_error_message() if size == -2 or sqlstate else "")
-        return None
+        return frames, keepalive
 
     def send_status(self, written: Lsn, flushed: Lsn) -> None:
         """Standby status update: `flushed` is safe for good, the server may forget what is before it.
