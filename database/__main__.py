@@ -7,7 +7,7 @@ import asyncio
 import json
 import sys
 
-from database import preflight
+from database import preflight, reconcile
 from database.migrate import migrate
 from database.settings import MigrateSettings, PreflightSettings
 from pipeline import logs, service
@@ -58,6 +58,10 @@ def _cleaner(options: argparse.Namespace) -> int:
     return 1 if report.refused or report.blocked else 0
 
 
+def _reconcile(options: argparse.Namespace) -> int:
+    return asyncio.run(reconcile.run(options))
+
+
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m database", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -67,6 +71,9 @@ def _arguments() -> argparse.ArgumentParser:
     cleaner.add_argument("--once", action="store_true", help="one turn, then exit; status 1 when objects are refused")
     cleaner.add_argument("--dry-run", action="store_true", help="one turn that writes nothing: say what it would do")
     cleaner.set_defaults(run=_cleaner)
+    balance = commands.add_parser("reconcile", help="does the ledger balance; status 1 and the names when not")
+    reconcile.add_arguments(balance)
+    balance.set_defaults(run=_reconcile)
     return parser
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.settings import DatabaseSettings, KafkaSettings
+from pipeline.settings import DatabaseSettings, KafkaSettings, Positive, ProcessedS3Settings, RawS3Settings
 
 
 class MigrateSettings(DatabaseSettings):
@@ -11,3 +11,16 @@ class MigrateSettings(DatabaseSettings):
 
 class PreflightSettings(DatabaseSettings, KafkaSettings):
     """Variables of `preflight`."""
+
+
+class ReconcileSettings(DatabaseSettings):
+    """Variables of `reconcile`."""
+
+    kafka_raw_topic: str = "events.raw"
+
+
+class DeepReconcileSettings(ReconcileSettings, RawS3Settings, ProcessedS3Settings):
+    """Variables of `reconcile --deep`. What the buckets' own rules have deleted is not missed."""
+
+    raw_retention_days: Positive | None = None
+    processed_retention_days: Positive | None = None

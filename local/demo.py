@@ -17,6 +17,9 @@ import psycopg
 from rich.console import Console
 from rich.live import Live
 
+from database.balance import Window
+from database.reconcile import reconcile
+from database.settings import DeepReconcileSettings
 from local import gauge, verify
 from local.samples import SAMPLES
 from local.services import Services
@@ -86,15 +89,17 @@ async def _demo(folder: Path, rate: float, seconds: float | None) -> int:
             return 0
         drained = await watching
         left = await _rows_left(stack)
+        unbalanced = await reconcile(_reconcile_settings(stack), Window())
         tally = await verify.verify(record, stack.folder / "clients.json")
         statuses = await services.stop()
     print(verify.report(tally), flush=True)
     print(f"Rows left in events_log: {left}")
+    print("\n".join(str(item) for item in unbalanced) or "Ledger and objects balance, event by event")
     if not drained:
         print(f"FAILED: not everything was through after {DRAIN_SECONDS:.0f} s")
     if any(statuses.values()):
         print(f"FAILED: exit statuses {statuses}")
-    return 0 if drained and not left and tally.ok and not any(statuses.values()) else 1
+    return 0 if drained and not left and not unbalanced and tally.ok and not any(statuses.values()) else 1
 
 
 async def _rows_left(stack: Stack) -> int:
@@ -102,6 +107,10 @@ async def _rows_left(stack: Stack) -> int:
         row = await (await connection.execute("SELECT count(*) FROM events_log")).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def _reconcile_settings(stack: Stack) -> DeepReconcileSettings:
+    return DeepReconcileSettings(**{name.lower(): value for name, value in stack.environment.items()})  # type: ignore[arg-type]
 
 
 @asynccontextmanager

@@ -60,3 +60,6 @@ CLEANUP_BLOCKED = Gauge("cleaner_blocked", "1 while this cleaner does nothing, a
 CLEANUP_BATCH_SECONDS = Histogram("cleaner_batch_seconds", "A batch of stamps or deletions", buckets=_SECONDS)
 CLEANUP_REST_SECONDS = Gauge("cleaner_rest_seconds", "The rest after the last batch: long when the database is busy")
 CLEANUP_OLDEST_SECONDS = Gauge("cleaner_oldest_object_seconds", "Age of the oldest raw object with rows to delete")
+LEDGER_IMBALANCES = Gauge(
+    "ledger_imbalances", "What doesn't add up in the ledger's last hours, by kind: alert above 0", ["kind"]
+)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 
 from database import preflight
+from database.balance import KINDS, Window, by_kind, imbalances
 from database.cleaner.http import add_routes
 from database.cleaner.settings import CleanerSettings
 from database.cleaner.source import SourceRows, open_source
@@ -31,6 +33,10 @@ TURN_SECONDS = 1.0
 """Between two looks at the ledger: one query on an index that holds what is not deleted yet."""
 
 MOST_BACKOFF_SECONDS = 30.0
+
+BALANCE_SECONDS = 60.0
+BALANCE_WINDOW = timedelta(hours=26)
+"""A day and what belongs to its edges: older hours don't change any more without a replay."""
 
 
 async def serve(settings: CleanerSettings, stop: asyncio.Event) -> None:
@@ -123,6 +129,10 @@ async def _turn(
         status.last_dry_run = (await cleaner.turn(rows, dry_run=True)).to_json()
     report = await cleaner.turn(rows, dry_run=settings.cleanup_dry_run)
     await observe(pool, settings.cleanup_delay_seconds)
+    now = time.monotonic()
+    if now >= status.balance_due:
+        status.balance_due = now + BALANCE_SECONDS
+        status.imbalances = await balance(settings, pool)
     return report
 
 
@@ -145,6 +155,20 @@ async def observe(pool: Pool, delay_seconds: float) -> None:
     metrics.CLEANUP_OLDEST_SECONDS.set(summary["oldest_seconds"] or 0)
     for problem in Problem:
         metrics.CLEANUP_REFUSED.labels(problem).set(refused.get(problem, 0))
+
+
+async def balance(settings: CleanerSettings, pool: Pool) -> dict[str, int]:
+    """Reconcile the last hours, for the alert; `python -m database reconcile` names what is wrong."""
+    window = Window(since=datetime.now(UTC) - BALANCE_WINDOW)
+    with translated("LEDGER_DATABASE_URL"):
+        async with pool.connection() as connection:
+            found = await imbalances(connection, window, slot=settings.replication_slot, topic=settings.kafka_raw_topic)
+    for item in found[:10]:
+        log.error("ledger.imbalance.found", kind=item.kind, subject=item.subject, position=item.position)
+    counts = by_kind(found)
+    for kind in KINDS:
+        metrics.LEDGER_IMBALANCES.labels(kind).set(counts.get(kind, 0))
+    return counts
 
 
 async def _pause(seconds: float, orders: Orders, stop: asyncio.Event, health: Health) -> None:

@@ -12,6 +12,8 @@ from pipeline.settings import DatabaseSettings, Positive, PositiveSeconds, RawS3
 class CleanerSettings(DatabaseSettings, RawS3Settings):
     """All variables of the cleaner."""
 
+    kafka_raw_topic: str = "events.raw"
+
     cleanup_delay_seconds: Annotated[float, Field(ge=0)] = 3600.0
     """From stamp to deletion, by the ledger's clock: the time in which a person can still stop it."""
 

@@ -20,6 +20,10 @@ class Status:
     last_dry_run: dict[str, Any] | None = None
     objects: dict[str, int] = field(default_factory=dict)
     rows: dict[str, int] = field(default_factory=dict)
+    imbalances: dict[str, int] = field(default_factory=dict)
+    """Of the last reconciliation, by kind."""
+    balance_due: float = 0.0
+    """By time.monotonic."""
 
 
 @dataclass(kw_only=True)
