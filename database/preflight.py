@@ -89,6 +89,8 @@ async def check_source(dsn: str, publication: str, *, replication: bool) -> list
     """What the source database lacks; `replication` adds what only the streamer needs."""
     try:
         async with await _connect(dsn) as connection:
+            if (await _row(await connection.execute("SELECT pg_is_in_recovery()")))[0]:
+                return [_error("DATABASE_URL", "the server is a standby", "name the primary, or promote this one")]
             findings = await _check_table(connection)
             if replication:
                 findings += await _check_server(connection)

@@ -62,14 +62,16 @@ async def epoch_of(connection: AsyncConnection, system_identifier: str, timeline
 
     `begins_at` tells two histories apart that took the same timeline: copies restored without a common archive.
     """
+    values = (system_identifier, timeline, str(begins_at))
     await connection.execute(
-        "INSERT INTO pipeline.epochs (system_identifier, timeline, begins_at_lsn) VALUES (%s, %s, %s)"
-        " ON CONFLICT (system_identifier, timeline, begins_at_lsn) DO NOTHING",
-        (system_identifier, timeline, str(begins_at)),
+        "INSERT INTO pipeline.epochs (system_identifier, timeline, begins_at_lsn) SELECT %s, %s, %s"
+        " WHERE NOT EXISTS (SELECT FROM pipeline.epochs"  # a number is not spent on each start
+        " WHERE system_identifier = %s AND timeline = %s AND begins_at_lsn = %s) ON CONFLICT DO NOTHING",
+        values + values,
     )
     cursor = await connection.execute(
         "SELECT epoch FROM pipeline.epochs WHERE system_identifier = %s AND timeline = %s AND begins_at_lsn = %s",
-        (system_identifier, timeline, str(begins_at)),
+        values,
     )
     row = await cursor.fetchone()
     assert row is not None
