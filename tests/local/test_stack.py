@@ -55,7 +55,7 @@ async def refusal(call: Any) -> str:
 async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
     """Wait for what can only be asked: files, processes, ports. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.02)
 
 
