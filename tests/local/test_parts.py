@@ -41,7 +41,7 @@ async def test_process_stops_by_its_signal_and_is_killed_when_it_ignores_that(tm
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
     )
     deaf = await Process.start(sleeper(tmp_path, code))
-    while "deaf" not in deaf.log_tail(): - a log can only be asked; the test's timeout bounds it
+    while "deaf" not in deaf.log_tail():  # a log can only be asked; the test's timeout bounds it
         await asyncio.sleep(0.02)
     await deaf.stop(timeout_seconds=0.1)
     assert deaf.exit_status == -signal.SIGKILL
