@@ -19,6 +19,10 @@ demo: $(VENV)/.ready
 test: check
 	$(BIN)/python -m pytest
 
+## make chaos              the long tests: faults at random, for minutes
+chaos: $(VENV)/.ready
+	$(BIN)/python -m pytest -m chaos
+
 ## make check              format, lint, types, import rules
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check .

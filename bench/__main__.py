@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 
-from bench import privacy, streamer
+from bench import cleaner, privacy, streamer
 
 
 def main() -> int:
@@ -18,8 +18,12 @@ def main() -> int:
     parts = parser.add_subparsers(dest="part", required=True)
     streamer.add_arguments(parts.add_parser("streamer", help=streamer.__doc__))
     privacy.add_arguments(parts.add_parser("processor", help=privacy.__doc__))
+    cleaner.add_arguments(parts.add_parser("cleaner", help=cleaner.__doc__))
     options = parser.parse_args()
-    results = asyncio.run(streamer.main(options)) if options.part == "streamer" else privacy.measure(options)
+    if options.part == "processor":
+        results = privacy.measure(options)
+    else:
+        results = asyncio.run({"streamer": streamer, "cleaner": cleaner}[options.part].main(options))
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]}
     print(json.dumps({"part": options.part, "machine": machine, "results": results}, indent=2))
     return 0

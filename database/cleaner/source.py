@@ -13,7 +13,7 @@ from psycopg import AsyncConnection, sql
 from database import source
 from database.cleaner.columns import Column, Layout, is_unchanged, layout
 from database.cleaner.history import Server
-from database.cleaner.record import Exported, exported, members
+from database.cleaner.record import Exported, exported, identity, members_of
 from database.translate import translated
 
 _SESSION = {
@@ -102,17 +102,15 @@ class SourceRows:
 
         Rows that carry both already are not written again.
         """
-        rows = [row for batch in self._read(lines).values() for row in batch]
-        wanted, values = self._wanted(rows)
+        rows = sorted(map(identity, lines))  # in the order of ids, so that none deadlock
         with translated("DATABASE_URL"):
             async with self._connection.transaction():
                 cursor = await self._connection.execute(
-                    sql.SQL(
-                        "UPDATE events_log e SET raw_exported_at = coalesce(e.raw_exported_at, clock_timestamp()),"
-                        " export_status = 'exported' FROM {wanted}"
-                        " AND (e.raw_exported_at IS NULL OR e.export_status <> 'exported')"
-                    ).format(wanted=wanted),
-                    values,
+                    "UPDATE events_log e SET raw_exported_at = coalesce(e.raw_exported_at, clock_timestamp()),"
+                    " export_status = 'exported' FROM unnest(%b::bigint[], %s::uuid[]) AS g (id, event_id)"
+                    " WHERE e.id = g.id AND e.event_id = g.event_id"
+                    " AND (e.raw_exported_at IS NULL OR e.export_status <> 'exported')",
+                    ([row[0] for row in rows], [row[1] for row in rows]),
                 )
         return cursor.rowcount
 
@@ -184,8 +182,7 @@ class SourceRows:
         """Records as rows to look for, by the columns that they have; in the order of ids, so that none deadlock."""
         assert self._table is not None, "look first"
         rows: dict[Layout, list[Exported]] = defaultdict(list)
-        for line in lines:
-            columns = members(line)
+        for columns in members_of(lines):
             names = frozenset(columns)
             found = self._layouts.get(names)
             if found is None:
@@ -210,7 +207,7 @@ class SourceRows:
             "event_ids": [row.event_id for row in rows],
             "digests": [row.digest for row in rows],
         }
-        text = "unnest(%(ids)s::bigint[], %(event_ids)s::uuid[], %(digests)s::bytea[]{}) AS g (id, event_id, digest{})"
+        text = "unnest(%(ids)b::bigint[], %(event_ids)s::uuid[], %(digests)b::bytea[]{}) AS g (id, event_id, digest{})"
         text += " WHERE e.id = g.id AND e.event_id = g.event_id{}"
         more = [sql.SQL(""), sql.SQL(""), sql.SQL("")]
         key = self._table.partition_key if by_key else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 import time
 import uuid
 from collections import Counter
@@ -20,6 +21,7 @@ import psycopg
 from psycopg import sql
 from pydantic import SecretStr
 
+from database.cleaner.record import members
 from database.cleaner.settings import CleanerSettings
 from database.cleaner.source import SourceRows, open_source
 from database.cleaner.work import Cleaner, Report
@@ -229,6 +231,56 @@ class Scene:
         """So many turns of a new cleaner. The first stamps, the second deletes, when there is no delay."""
         async with self.cleaner(**changes) as (cleaner, rows, _):
             return [await cleaner.turn(rows, dry_run=changes.get("cleanup_dry_run", False)) for _ in range(count)]
+
+    async def watch_deletions(self) -> None:
+        """From now on the database remembers what is deleted from events_log."""
+        await self.execute(
+            "CREATE TABLE deleted (id bigint, event_id uuid, raw text);"
+            "CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " INSERT INTO deleted VALUES (OLD.id, OLD.event_id, OLD.raw_event_data::text); RETURN OLD; END $$;"
+            "CREATE TRIGGER watch BEFORE DELETE ON events_log FOR EACH ROW EXECUTE FUNCTION remember()"
+        )
+
+    async def corrupt(self, rng: random.Random, stored: Sequence[Stored]) -> str:
+        """Remove one of the objects, cut it short, flip a bit of it, or put another one's bytes there; its key."""
+        victim = rng.choice(stored)
+        body = victim.body
+        match rng.randrange(4):
+            case 0:
+                await self.remove(victim.key)
+            case 1:
+                await self.overwrite(victim.key, body[: rng.randrange(len(body))])
+            case 2:
+                at = rng.randrange(len(body))
+                flipped = bytes([body[at] ^ (1 << rng.randrange(8))])
+                await self.overwrite(victim.key, body[:at] + flipped + body[at + 1 :])
+            case _:
+                await self.overwrite(victim.key, rng.choice([item for item in stored if item is not victim]).body)
+        return victim.key
+
+    async def assert_every_deleted_row_is_stored(self, stored: Sequence[Stored], broken: set[str]) -> int:
+        """Each deleted row is byte for byte in an object that was verified; returns how many there are.
+
+        And nothing else is missing: an object that nobody broke has lost all its rows.
+        """
+        verified = {
+            row[0]
+            for row in await self.execute("SELECT sha256 FROM pipeline.raw_objects WHERE verified_at < 'infinity'")
+        }
+        exported: dict[tuple[int, str], bytes] = {}
+        for item in stored:
+            if hashlib.sha256(item.body).hexdigest() in verified:
+                for _, _, line in rawfile.decode(item.body):
+                    columns = members(line)
+                    exported[int(columns["id"]), columns["event_id"].strip('"')] = columns["raw_event_data"].encode()
+        rows = await self.execute("SELECT id, event_id::text, raw FROM deleted")
+        exceptions = [row[0] for row in rows if exported.get((row[0], row[1])) != (row[2] or "null").encode()]
+        assert exceptions == []
+        assert len({row[0] for row in rows}) == len(rows)
+        left = {row[0] for row in await self.execute("SELECT key FROM pipeline.raw_objects WHERE deleted_at IS NULL")}
+        assert left <= broken
+        assert await self.rows_left() == sum(len(item.ids) for item in stored) - len(rows)
+        return len(rows)
 
     async def rows_left(self) -> int:
         """Rows in events_log."""

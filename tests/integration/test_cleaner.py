@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import random
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -12,7 +12,6 @@ import pytest
 from database.ledger import cleanup
 from database.ledger import stream as ledger
 from local.stack import Stack
-from pipeline import rawfile
 from pipeline.errors import TransientError
 from pipeline.position import Lsn, Position
 from tests.integration.cleaner_scene import STRANGE, Scene, open_scene
@@ -285,56 +284,18 @@ async def test_a_row_that_others_hold_locked_delays_the_batch_and_nothing_else(s
 async def test_every_deleted_row_is_byte_for_byte_in_a_verified_object_though_objects_are_corrupted_at_random(
     scene: Scene,
 ) -> None:
-    import hashlib
-    import random
-
-    rng = random.Random(6)
-    await scene.execute("CREATE TABLE deleted (id bigint, event_id uuid, raw text)")
-    await scene.execute(
-        "CREATE FUNCTION remember() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-        " INSERT INTO deleted VALUES (OLD.id, OLD.event_id, OLD.raw_event_data::text); RETURN OLD; END $$"
-    )
-    await scene.execute("CREATE TRIGGER t BEFORE DELETE ON events_log FOR EACH ROW EXECUTE FUNCTION remember()")
-    stored = []
-    for _ in range(4):
+    rng, stored, broken = random.Random(6), [], set()
+    await scene.watch_deletions()
+    for _ in range(3):
         await scene.insert(1000)
         stored += await scene.export(per_object=100)
 
-    broken: set[str] = set()
-
     async def corrupt() -> None:
-        for victim in rng.sample(stored, 12):
-            kind = rng.randrange(4)
-            if kind == 0:
-                await scene.remove(victim.key)
-            elif kind == 1:
-                await scene.overwrite(victim.key, victim.body[: rng.randrange(len(victim.body))])
-            elif kind == 2:
-                at = rng.randrange(len(victim.body))
-                body = victim.body[:at] + bytes([victim.body[at] ^ (1 << rng.randrange(8))]) + victim.body[at + 1 :]
-                await scene.overwrite(victim.key, body)
-            else:
-                await scene.overwrite(victim.key, rng.choice([item for item in stored if item is not victim]).body)
-            broken.add(victim.key)
+        for _ in range(12):
+            broken.add(await scene.corrupt(rng, stored))
 
     corruption = asyncio.create_task(corrupt())
     await scene.turns(3)
     await corruption
     await scene.turns(2)
-
-    exported = {}
-    verified = {
-        row[0] for row in await scene.execute("SELECT sha256 FROM pipeline.raw_objects WHERE verified_at > '-infinity'")
-    }
-    for item in stored:
-        if hashlib.sha256(item.body).hexdigest() in verified:
-            for _, _, line in rawfile.decode(item.body):
-                record = json.loads(line)
-                exported[record["id"], record["event_id"]] = line
-    rows = await scene.execute("SELECT id, event_id::text, raw FROM deleted")
-    assert rows, "something must have been deleted"
-    for id_, event_id, raw in rows:
-        assert f'"raw_event_data":{raw if raw is not None else "null"}}}'.encode() in exported[id_, event_id]
-    refused = await scene.execute("SELECT key FROM pipeline.raw_objects WHERE deleted_at IS NULL")
-    assert {row[0] for row in refused} <= broken
-    assert await scene.rows_left() == sum(len(item.ids) for item in stored) - len(rows)
+    assert await scene.assert_every_deleted_row_is_stored(stored, broken) > 1000

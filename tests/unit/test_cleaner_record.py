@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from database.cleaner.record import RecordError, digest, exported, members
+from database.cleaner.record import RecordError, digest, exported, identity, members, members_of
 
 scalars = st.none() | st.booleans() | st.integers() | st.text()
 documents = st.recursive(
@@ -49,6 +49,35 @@ def test_blanks_of_type_json_and_numbers_survive() -> None:
     assert found["a"] == ' {"n" : 1.10, "m":[ ]} '
     assert found["b"] == "123456789012345678901234567890.50"
     assert len(found["c"]) == 6000
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                b'{"id":1,"b":"x\\"y","c":{"d":[1,"}"]}}',
+                b'{"id":2,"b":null,"c":null}',
+                b'{"id":3,"c":[]}',
+                b'{"id":4,"b":{"c":1},"c":"}"}',
+                '{"id":5,"b":"é","c":1.10}'.encode(),
+            ]
+        ),
+        max_size=6,
+    )
+)
+def test_the_quick_way_gives_the_same_as_the_slow_one(lines: list[bytes]) -> None:
+    assert list(members_of(lines)) == [members(line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"id":-7,"event_id":"00000000-0000-0000-0000-00000000000a","x":1}',
+        b'{"x":{"id":1},"event_id":"00000000-0000-0000-0000-00000000000a","id":-7}',
+    ],
+)
+def test_identity_is_found_wherever_it_stands(line: bytes) -> None:
+    assert identity(line) == (-7, "00000000-0000-0000-0000-00000000000a")
 
 
 def test_the_digest_tells_where_one_column_ends_and_the_next_begins() -> None:
