@@ -9,6 +9,7 @@ from typing import Any
 
 from aiokafka import ConsumerRecord
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from pipeline.errors import ConfigError, PermanentError, TransientError
@@ -17,6 +18,7 @@ from pipeline.position import Position
 from pipeline.settings import KafkaSettings
 
 _STOP_SECONDS = 5
+_DEFAULT_BATCH_BYTES = 1_048_588
 
 Header = tuple[str, bytes]
 
@@ -58,13 +60,18 @@ async def stop(client: Any) -> None:
         await asyncio.wait_for(client.stop(), _STOP_SECONDS)
 
 
-async def check_topic(settings: KafkaSettings, partitions: int) -> None:
-    """Raise ConfigError unless the raw topic exists with at least `partitions` partitions."""
+async def check_topic(settings: KafkaSettings, partitions: int) -> int:
+    """Raise ConfigError unless the raw topic exists with at least `partitions` partitions.
+
+    Returns the size in bytes of the largest batch that it takes.
+    """
     topic = settings.kafka_raw_topic
     admin = AIOKafkaAdminClient(**connection_options(settings))
     await start(admin, settings.kafka_bootstrap_servers)
     try:
         found = len((await admin.describe_topics([topic]))[0]["partitions"])
+        (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+        config = {entry[0]: entry[1] for resource in answer.resources for entry in resource[4]}
     except KafkaError as error:
         raise TransientError(f"Kafka does not describe {topic} ({type(error).__name__})") from error
     finally:
@@ -76,6 +83,7 @@ async def check_topic(settings: KafkaSettings, partitions: int) -> None:
             f"KAFKA_PARTITIONS is wrong: {topic} has {found} partitions, but events are spread over {partitions}",
             hint="add partitions to the topic",
         )
+    return int(config.get("max.message.bytes") or _DEFAULT_BATCH_BYTES)
 
 
 def headers(event: Event, sequence: int) -> list[Header]:
@@ -85,6 +93,11 @@ def headers(event: Event, sequence: int) -> list[Header]:
         ("sequence", sequence.to_bytes(8, "big")),
         ("commit_time", event.commit_time.to_bytes(8, "big")),
     ]
+
+
+def is_pointer(record: ConsumerRecord) -> bool:
+    """The event is too large for the topic: it stands in its raw file alone, at the position of this record."""
+    return record.value is None
 
 
 def read_headers(record: ConsumerRecord) -> tuple[Position, int, int]:

@@ -9,6 +9,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300
 # streamer
 STREAMED_EVENTS = Counter("streamer_events", "Rows decoded from the slot, those that were sent before included")
 PUBLISHED_EVENTS = Counter("streamer_published_events", "Events that Kafka has acknowledged")
+OVERSIZE_EVENTS = Counter("streamer_oversize_events", "Events too large for the topic: Kafka only points to them")
 REPEATED_EVENTS = Counter("streamer_repeated_events", "Rows received again after a restart and not sent again")
 RAW_OBJECTS = Counter("streamer_raw_objects", "Raw files that the ledger holds")
 RAW_OBJECT_RETRIES = Counter("streamer_raw_object_retries", "Uploads of raw files that failed and are tried again")

@@ -87,6 +87,14 @@ class Chunk:
         draft.max_commit_time = max(draft.max_commit_time, commit_time)
         self.bytes += len(outcome.line)
 
+    def add_nothing(self, position: Position, sequence: int) -> None:
+        """Pass over a record that points to no event."""
+        if self.first_position is None:
+            self.first_position = position
+        self.after = ConsumerPosition(
+            next_offset=self.after.next_offset, last_sequence=sequence, last_position=position
+        )
+
     def add_repeat(self, source_client_id: str, position: Position, commit_time: int) -> None:
         """Count a record that was taken before."""
         if self.first_position is None:

@@ -11,7 +11,7 @@ from database.ledger import Pool
 from database.ledger.chunks import ConsumerPosition
 from pipeline import metrics
 from pipeline.errors import PoisonError
-from pipeline.kafka import read_headers
+from pipeline.kafka import is_pointer, read_headers
 from pipeline.keys import source_client_id
 from pipeline.position import Position
 from pipeline.record import text_column
@@ -87,14 +87,16 @@ class Partition:
             self._open().add_repeat(_source_client_id(record.value), position, commit_time)
             metrics.CONSUMED_EVENTS.labels("repeat").inc()
         else:
-            if verdict is Verdict.HOLE:
-                await self._refill(sequence, position)
-            await self._add(record.value, position, sequence, commit_time)
+            pointer = is_pointer(record)
+            if verdict is Verdict.HOLE or pointer:
+                await self._refill(sequence, position, commit_time if pointer else None)
+            if not pointer:
+                await self._add(record.value, position, sequence, commit_time)
         self._open().passed(record.offset)
         if self._open().is_full:
             await self.write()
 
-    async def _refill(self, sequence: int, position: Position) -> None:
+    async def _refill(self, sequence: int, position: Position, pointer_commit_time: int | None) -> None:
         stand = self.stand
         missing = refill(
             self._pool,
@@ -104,12 +106,16 @@ class Partition:
             stand=stand,
             sequence=sequence,
             position=position,
+            pointer_commit_time=pointer_commit_time,
             turned=self._turned,
         )
         refilled = stand.last_sequence
         async for at, commit_time, line in missing:
             refilled += 1
-            await self._add(line, at, refilled, commit_time)
+            if line is None:
+                self._open().add_nothing(at, refilled)
+            else:
+                await self._add(line, at, refilled, commit_time)
             if self._open().is_full:
                 await self.write()
 
@@ -141,7 +147,9 @@ class Partition:
             self._stand = chunk.after
 
 
-def _source_client_id(line: bytes) -> str:
+def _source_client_id(line: bytes | None) -> str:
+    if line is None:
+        return "!"
     try:
         return source_client_id(text_column(line, "client_id"))
     except PoisonError:

@@ -20,8 +20,8 @@ log = logs.get(__name__)
 
 _POLL_SECONDS = 1.0
 
-Refilled = tuple[Position, int, bytes]
-"""(position, commit time in microseconds, line)."""
+Refilled = tuple[Position, int, bytes | None]
+"""(position, commit time in microseconds, line); without a line: a pointer into nothing."""
 
 
 async def refill(
@@ -33,40 +33,55 @@ async def refill(
     stand: ConsumerPosition,
     sequence: int,
     position: Position,
+    pointer_commit_time: int | None = None,
     turned: Callable[[], None],
 ) -> AsyncIterator[Refilled]:
     """The events of `partition` between where it stands and the record (`sequence`, `position`), in order.
 
+    A record that only points to its event has a `pointer_commit_time`: then its event is one of them, at the end. When
+    the slot was lost before the raw file was written, that event has come again at a later position, and the pointer
+    points into nothing.
+
     Waits until raw files reach that record; calls `turned` meanwhile. Raises PermanentError when the raw files don't
     have exactly as many events as the sequence says are missing.
     """
-    metrics.SEQUENCE_HOLES.inc()
     expected = sequence - stand.last_sequence - 1
-    log.warning("processor.hole.found", partition=partition, after_sequence=stand.last_sequence, missing=expected)
+    end = position
+    if expected:
+        metrics.SEQUENCE_HOLES.inc()
+        log.warning("processor.hole.found", partition=partition, after_sequence=stand.last_sequence, missing=expected)
+    if pointer_commit_time is not None:
+        expected += 1
+        end = position._replace(index=position.index + 1)
     while True:
         async with connected(pool) as connection:
             reached = await ledger.recorded_until(connection)
             if reached is not None and reached >= position:
-                refs = await ledger.raw_objects_between(connection, stand.last_position, position)
+                refs = await ledger.raw_objects_between(connection, stand.last_position, end)
                 break
         turned()
         await asyncio.sleep(_POLL_SECONDS)
-    found = 0
+    found, pointed = 0, False
     for ref in refs:
         body = await bucket.get(ref.key)
         if hashlib.sha256(body).hexdigest() != ref.sha256:
             raise PermanentError(f"s3://{ref.bucket}/{ref.key} is not what was written", hint="restore its version")
         for at, commit_time, line in rawfile.decode(body):
-            if stand.last_position < at < position and _partition(line, partitions) == partition:
+            if stand.last_position < at < end and _partition(line, partitions) == partition:
                 found += 1
+                pointed |= at == position
                 yield at, commit_time, line
         turned()
+    if pointer_commit_time is not None and not pointed:
+        found += 1
+        log.warning("processor.pointer.abandoned", partition=partition, position=str(position))
+        yield position, pointer_commit_time, None
     if found != expected:
         raise PermanentError(
             f"partition {partition}: {expected} events are missing before sequence {sequence}, raw files have {found}",
             hint="run python -m database reconcile",
         )
-    log.warning("processor.hole.refilled", partition=partition, events=found)
+    log.info("processor.hole.refilled", partition=partition, events=found)
 
 
 def _partition(line: bytes, partitions: int) -> int:

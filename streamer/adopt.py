@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from database.ledger.stream import KafkaTail
 from pipeline.errors import TransientError
 from pipeline.events import Event
-from pipeline.kafka import read_headers
+from pipeline.kafka import is_pointer, read_headers
 from pipeline.position import ZERO, Position
 from pipeline.record import text_column
 from streamer.tails import FoundTail
@@ -85,7 +85,9 @@ class _Reader:
             record = await _one(self._consumer, self._tp)
             self._offset = record.offset
             position, _, commit_time = read_headers(record)
-            if position > after:
+            # What a pointer points to is in no raw file yet: the snapshot reads it from the table, and the processor
+            # passes over a pointer into nothing.
+            if position > after and not is_pointer(record):
                 client_id = text_column(record.value, "client_id")
                 encoded = None if client_id is None else client_id.encode()
                 return Event(position, commit_time, record.key, encoded, record.value)

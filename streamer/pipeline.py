@@ -48,6 +48,9 @@ GATHER_SECONDS = 0.003
 FEEDBACK_SECONDS = 3.0
 """The server's patience with us is 15 seconds, see streamer.replication."""
 
+SILENCE_SECONDS = 45.0
+"""Each feedback asks for an answer. Without any for so long the way to the server is cut, and nobody has told us."""
+
 IDLE_CONFIRM_SECONDS = 5.0
 """How often an idle stream lets the server forget WAL; each time is a row written to the ledger."""
 
@@ -177,14 +180,14 @@ async def stream(
         consumer = AIOKafkaConsumer(enable_auto_commit=False, **options)
         await kafka.start(consumer, settings.kafka_bootstrap_servers)
         stack.push_async_callback(kafka.stop, consumer)
-        await kafka.check_topic(settings, partitions)
+        largest_bytes = await kafka.check_topic(settings, partitions)
         found = await tails.find_tails(consumer, topic, partitions)
         await enter_history(settings, plan, state, [tail.last_position for tail in found.values()], epochs, db, pool)
 
         producer = AIOKafkaProducer(enable_idempotence=True, acks="all", max_batch_size=BATCH_BYTES, **options)
         await kafka.start(producer, settings.kafka_bootstrap_servers)
         stack.push_async_callback(kafka.stop, producer)
-        publisher = Publisher(producer, topic, tails.starts(found, known, recorded_until))
+        publisher = Publisher(producer, topic, tails.starts(found, known, recorded_until), largest_bytes=largest_bytes)
         recorder = Recorder(
             slot=slot,
             epoch=epochs.current,
@@ -318,6 +321,7 @@ async def pump(held: Stream, db: psycopg.AsyncConnection, status: Status, health
     connection, transactions = held.connection, held.transactions
     publisher, recorder = held.publisher, held.recorder
     idle_confirm_at = flushed_at = 0.0
+    heard_at = time.time()
     while not stop.is_set():
         burst = await connection.read(LINGER_SECONDS if publisher.waiting else READ_SECONDS)
         if unknown := transactions.unknown_types(burst.payloads):
@@ -335,6 +339,10 @@ async def pump(held: Stream, db: psycopg.AsyncConnection, status: Status, health
             failpoints.reach("streamer.after_publish")
             await asyncio.sleep(GATHER_SECONDS)
         now = time.time()
+        if burst.payloads or burst.keepalive is not None:
+            heard_at = now
+        elif now > heard_at + SILENCE_SECONDS:
+            raise TransientError("DATABASE_URL: the server has been silent although it was asked for a sign of life")
         if publisher.waiting and now >= flushed_at + LINGER_SECONDS:
             await publisher.flush()
             flushed_at = now

@@ -22,6 +22,9 @@ from pipeline.events import Event, partition_of
 from pipeline.kafka import headers
 from pipeline.position import ZERO, Position
 
+_OVERHEAD_BYTES = 1024
+"""Of a batch with one record: its own header, and our three."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionStart:
@@ -35,7 +38,16 @@ class PartitionStart:
 class Publisher:
     """One topic. `publish` returns when events are on their way, `acknowledged` when Kafka has answered for them."""
 
-    def __init__(self, producer: AIOKafkaProducer, topic: str, starts: Mapping[int, PartitionStart]) -> None:
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        topic: str,
+        starts: Mapping[int, PartitionStart],
+        *,
+        largest_bytes: int = 1 << 20,
+    ) -> None:
+        """`largest_bytes`: of a batch that the topic takes; a larger event becomes a record without a value."""
+        self._largest_bytes = largest_bytes - _OVERHEAD_BYTES
         self._producer = producer
         self._topic = topic
         self._partitions = len(starts)
@@ -61,14 +73,17 @@ class Publisher:
                 continue
             sequence = self._sequence[partition] + 1
             record_headers = headers(event, sequence)
+            key: bytes | None
+            value: bytes | None
+            _, _, key, _, value = event
+            if len(value) + len(key or b"") > self._largest_bytes:
+                key, value = None, None  # its partition is chosen already, and the raw file has both
+                metrics.OVERSIZE_EVENTS.inc()
             while True:
                 batch = self._open.get(partition)
                 if batch is None:
                     batch = self._open[partition] = _Batch(self._producer.create_batch(), event.commit_time)
-                if (
-                    batch.builder.append(timestamp=now_ms, key=event.key, value=event.line, headers=record_headers)
-                    is not None
-                ):
+                if batch.builder.append(timestamp=now_ms, key=key, value=value, headers=record_headers) is not None:
                     break
                 await self._send(partition)  # full
             self._sequence[partition] = sequence

@@ -28,11 +28,11 @@ _STATUS = struct.Struct(">cQQQqB")
 BURST_MESSAGES = 2000
 """At most so many messages at a time, so that the event loop turns."""
 
-# Text forms that don't depend on the server's settings; a sender that gives up on us soon, as we do on it.
-_SESSION = (
-    "-c timezone=UTC -c datestyle=ISO -c intervalstyle=iso_8601 -c bytea_output=hex -c extra_float_digits=1"
-    " -c wal_sender_timeout=15s"
-)
+# A sender that gives up on us soon, so that a standby gets the slot; DATABASE_URL may say otherwise.
+_PATIENCE = "-c wal_sender_timeout=15s"
+
+# Text forms that don't depend on the server's settings, nor on DATABASE_URL.
+_SESSION = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=iso_8601 -c bytea_output=hex -c extra_float_digits=1"
 
 
 class SlotBusyError(TransientError):
@@ -76,7 +76,7 @@ class ReplicationConnection:
     async def connect(cls, dsn: str) -> ReplicationConnection:
         """Connect to the database that `dsn` names. Raises TransientError when the server refuses or doesn't answer."""
         given = conninfo_to_dict(dsn)
-        options = " ".join(filter(None, (str(given.get("options") or ""), _SESSION)))
+        options = " ".join(filter(None, (_PATIENCE, str(given.get("options") or ""), _SESSION)))
         parameters: dict[str, Any] = given | CONNECTION_OPTIONS | {"replication": "database", "options": options}
         parameters |= {"client_encoding": "UTF8", "application_name": "streamer"}
         conninfo = make_conninfo(**parameters)

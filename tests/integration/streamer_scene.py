@@ -33,7 +33,7 @@ from local.process import Process
 from local.services import Service
 from local.stack import Stack
 from pipeline import rawfile
-from pipeline.kafka import read_headers
+from pipeline.kafka import is_pointer, read_headers
 from pipeline.position import ZERO, Position
 from processor.sequence import Verdict, judge
 
@@ -65,6 +65,8 @@ class Found:
     """What the processor would take."""
     kafka_records: int = 0
     """With repeats."""
+    pointers: int = 0
+    """Records that point into a raw file."""
     holes: int = 0
 
     @property
@@ -200,6 +202,8 @@ class Scene:
         self.slot = database
         self.topic = database
         self.inserted: set[str] = set()
+        self.uncertain: set[str] = set()
+        """Of transactions whose COMMIT was not answered."""
         self.environment = {
             **stack.environment,
             "DATABASE_URL": postgres.dsn_for(database),
@@ -231,12 +235,28 @@ class Scene:
             yield connection
 
     async def insert(self, count: int, *, filler: int = 100) -> set[str]:
-        """Rows in one transaction; their event ids, which are expected to arrive."""
+        """Rows in one transaction; their event ids, which are expected to arrive.
+
+        Raises OperationalError when the server goes away; whether it has committed is then found out by `check`.
+        """
         async with self.connect() as connection:
-            cursor = await connection.execute(INSERT, (filler, count))
-            ids = {str(row[0]) for row in await cursor.fetchall()}
+            async with connection.transaction():
+                cursor = await connection.execute(INSERT, (filler, count))
+                ids = {str(row[0]) for row in await cursor.fetchall()}
+                self.uncertain |= ids
+            self.uncertain -= ids
         self.inserted |= ids
         return ids
+
+    async def settle(self) -> None:
+        """Find out which transactions without an answer have committed."""
+        if self.uncertain:
+            async with self.connect() as connection:
+                cursor = await connection.execute(
+                    "SELECT event_id::text FROM events_log WHERE event_id = ANY(%s::uuid[])", (list(self.uncertain),)
+                )
+                self.inserted |= {row[0] for row in await cursor.fetchall()}
+                self.uncertain = set()
 
     async def insert_each(self, count: int) -> None:
         """Rows in a transaction each."""
@@ -254,7 +274,8 @@ class Scene:
             number = 0
             while not stop.is_set():
                 number += 1
-                await self.insert(1 + number % 7)
+                with suppress(psycopg.OperationalError):
+                    await self.insert(1 + number % 7)
                 await asyncio.sleep(0.005)
 
         task = asyncio.create_task(insert())
@@ -277,6 +298,7 @@ class Scene:
 
     async def until_recorded(self, events: int | None = None, *, seconds: float = 30) -> None:
         """Wait until so many events (default: all that were inserted) are in raw objects."""
+        await self.settle()
         wanted = len(self.inserted) if events is None else events
 
         async def reached() -> bool:
@@ -346,6 +368,7 @@ class Scene:
         return lines
 
     async def _read_kafka(self, found: Found) -> None:
+        raw = dict(found.raw)
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self.stack.kafka.bootstrap_servers, enable_auto_commit=False, max_poll_records=5000
         )
@@ -372,8 +395,11 @@ class Scene:
                             stands[part] = ConsumerPosition(
                                 next_offset=record.offset + 1, last_sequence=sequence, last_position=position
                             )
-                            if record.value is not None:
+                            if not is_pointer(record):
                                 found.kafka.append(json.loads(record.value))
+                            elif position in raw:
+                                found.kafka.append(raw[position])
+                                found.pointers += 1
                         if records and records[-1].offset >= ends[part] - 1:
                             left.discard(part)
         finally:
@@ -381,6 +407,7 @@ class Scene:
 
     async def check(self, *, expected: set[str] | None = None) -> Found:
         """Every event exactly once in raw files and, after the sequence check, in Kafka; positions ascend."""
+        await self.settle()
         expected = self.inserted if expected is None else expected
         found = await self.read()
         positions = [position for position, _ in found.raw]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
+from local import ports
+from local.services import Service
 from local.stack import Stack
 from tests.faults import Proxy, http_error, proxy_to
-from tests.integration.streamer_scene import Scene, eventually, open_scene
+from tests.integration.streamer_scene import Scene, Streamer, eventually, open_scene
 
 
 @pytest.fixture
@@ -190,14 +195,15 @@ async def test_standby_takes_over_within_seconds_of_a_kill(scene: Scene) -> None
 
 
 async def test_paused_streamer_that_wakes_up_as_a_zombie_doubles_nothing(scene: Scene) -> None:
-    first = await scene.streamer("first").start()
+    impatient = make_conninfo(scene.environment["DATABASE_URL"], options="-c wal_sender_timeout=4s")
+    first = await scene.streamer("first", DATABASE_URL=impatient).start()
     await first.until_state("streaming")
     second = await scene.streamer("second").start()
     await second.until_state("standby")
     async with scene.load():
         await scene.until_recorded(50)
         first.signal(signal.SIGSTOP)
-        await second.until_state("streaming", seconds=30)  # the server waits 15 s for the first one
+        await second.until_state("streaming", seconds=15)
         recorded = await scene.recorded()
         await scene.until_recorded(recorded + 50)
         first.signal(signal.SIGCONT)
@@ -306,3 +312,97 @@ async def test_idle_table_on_a_busy_server_lets_the_slot_advance_and_status_tell
     assert answer is not None
     assert answer.status_code == 200
     assert await streamer.stop() == 0
+
+
+async def test_network_that_is_cut_without_a_word_hands_the_slot_to_the_standby(scene: Scene) -> None:
+    async with proxy_to(scene.postgres.port) as proxy:
+        cut = make_conninfo(scene.environment["DATABASE_URL"], port=proxy.port, options="-c wal_sender_timeout=4s")
+        first = await scene.streamer("first", DATABASE_URL=cut).start()
+        await first.until_state("streaming")
+        second = await scene.streamer("second").start()
+        await second.until_state("standby")
+        async with scene.load():
+            await scene.until_recorded(50)
+            proxy.black_hole = True
+            await second.until_state("streaming", seconds=15)
+            await scene.until_recorded(await scene.recorded() + 50)
+        proxy.reset()
+        proxy.black_hole = False
+        assert await first.wait() == 1
+    await scene.until_recorded()
+    assert await second.stop() == 0
+    await scene.check()
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("rows", [100_000, pytest.param(2_000_000, marks=pytest.mark.chaos)])
+async def test_huge_transaction_passes_in_bounded_memory_and_a_kill_in_its_middle_adds_no_duplicate(
+    scene: Scene, rows: int
+) -> None:
+    streamer = scene.streamer(RAW_MAX_BYTES="1000000", RAW_FLUSH_SECONDS="5")
+    await streamer.start(FAILPOINT="streamer.after_ledger:3")
+    await streamer.until_state("streaming")
+    await scene.insert(rows)
+    await streamer.died_at_its_failpoint(seconds=rows / 1000)
+    assert 0 < await scene.recorded() < rows
+    await streamer.start()
+    memory = asyncio.create_task(_most_memory(streamer))
+    await scene.until_recorded(seconds=rows / 2000)
+    memory.cancel()
+    most = await memory
+    assert most < 200 << 20, f"{most >> 20} MB"
+    assert not [entry for entry in streamer.logged("service.stopped") if "timeout" in entry["error"]]
+    assert await streamer.stop() == 0
+    await scene.check()
+
+
+async def _most_memory(streamer: Streamer) -> int:
+    """The largest resident size, in bytes, until it is cancelled."""
+    assert streamer.process is not None
+    process, most = psutil.Process(streamer.process.pid), 0
+    with suppress(asyncio.CancelledError):
+        while True:
+            most = max(most, process.memory_info().rss)
+            await asyncio.sleep(0.1)
+    return most
+
+
+async def test_event_larger_than_the_topic_takes_passes_through_its_raw_file_also_when_the_slot_was_lost(
+    scene: Scene,
+) -> None:
+    streamer = await scene.streamer().start()
+    await streamer.until_state("streaming")
+    await scene.insert(5)
+    await scene.insert(1, filler=20 << 20)
+    await scene.insert(5)
+    await scene.until_recorded()
+    assert await streamer.metric("streamer_oversize_events_total") == 1
+    await streamer.kill()
+    await streamer.start(FAILPOINT="streamer.after_put")
+    await scene.insert(1, filler=9 << 20)  # Kafka points to it, and its raw file never comes to be
+    await streamer.died_at_its_failpoint()
+    await scene.drop_slot()
+    await streamer.start()
+    await scene.insert(5)
+    await scene.until_recorded()
+    assert await streamer.stop() == 0, streamer.log_tail
+    found = await scene.check()
+    assert found.pointers == 2
+
+    port = ports.choose(("processor",), {})["processor"]
+    log = scene.folder / "processor.log"
+    environment = {**scene.environment, "KAFKA_GROUP": scene.slot, "PROCESSED_FLUSH_SECONDS": "1"}
+    processor = Service("processor", environment, port, log)
+    process = await processor.start()
+    try:
+
+        async def processed() -> bool:
+            assert process.exit_status is None, log.read_text()[-3000:]
+            row = await scene.fetch(
+                "SELECT coalesce(sum(events), 0)::int FROM pipeline.chunk_counts WHERE disposition <> 'repeat'"
+            )
+            return bool(row[0] == len(scene.inserted))
+
+        await eventually(processed, what="the processor has every event once")
+    finally:
+        await process.kill()
