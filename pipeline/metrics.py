@@ -27,6 +27,9 @@ SLOT_SAFE_BYTES = Gauge(
     "streamer_slot_safe_wal_bytes", "WAL that may still be written before the slot can be lost; infinite without limit"
 )
 SLOT_IN_DANGER = Gauge("streamer_slot_in_danger", "1 when the slot is lost or soon will be: an alert")
+UNEXPORTED_ROWS = Gauge(
+    "streamer_unexported_rows", "Rows in the table for minutes and in no raw object: an alert when above 0 for long"
+)
 SNAPSHOTS = Counter("streamer_snapshots", "Snapshots begun, by the reason", ["reason"])
 SNAPSHOT_EVENTS = Counter("streamer_snapshot_events", "Rows exported from the table, not from the slot")
 

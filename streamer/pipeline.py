@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import psycopg
@@ -29,8 +28,9 @@ from streamer.publisher import Publisher
 from streamer.recorder import Recorder
 from streamer.replication import ReplicationConnection, SlotBusyError
 from streamer.settings import StreamerSettings
-from streamer.snapshot import SnapshotProgress, read_types, snapshot_events
+from streamer.snapshot import read_types, snapshot_events
 from streamer.transactions import EpochMap, Transactions
+from streamer.watch import Status, watch
 
 log = logs.get(__name__)
 
@@ -56,28 +56,6 @@ IDLE_CONFIRM_SECONDS = 5.0
 
 STANDBY_SECONDS = 1.0
 BATCH_BYTES = 256 << 10
-
-
-@dataclass
-class Status:
-    """What /status shows."""
-
-    state: str = "starting"
-    slot: str = ""
-    epoch: int = 0
-    confirmed_lsn: str = ""
-    last_position: str = ""
-    last_commit_time: str = ""
-    slot_lag_bytes: int | None = None
-    slot_safe_wal_bytes: int | None = None
-    read_until: float = 0.0
-    """Seconds since 1970: every commit before was read."""
-    slot_lag_seconds: float | None = None
-    slot_retained_wal_bytes: int | None = None
-    slot_wal_status: str = ""
-    slot_danger: str | None = None
-    events: int = 0
-    snapshot: SnapshotProgress = field(default_factory=SnapshotProgress)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +184,7 @@ async def stream(
             background = [
                 tasks.create_task(recorder.run()),
                 tasks.create_task(_fail_with(publisher.failed)),
-                tasks.create_task(_watch(settings, held, status)),
+                tasks.create_task(watch(settings, pool, recorder, status)),
             ]
             if plan.start is resume.Start.SNAPSHOT:
                 status.state = "snapshot"
@@ -370,32 +348,6 @@ async def _send_feedback(held: Stream) -> None:
         held.recorder.confirmed_changed.clear()
         failpoints.reach("streamer.before_feedback")
         held.connection.send_status(held.recorder.confirmed, held.recorder.confirmed)
-
-
-async def _watch(settings: StreamerSettings, held: Stream, status: Status) -> None:
-    """Keep the slot's state in metrics and /status."""
-    async with source.connect(settings.source_dsn) as db:
-        while True:
-            slot = await source.find_slot(db, settings.replication_slot)
-            if slot is not None:
-                _show_slot(slot, status)
-            status.confirmed_lsn = str(held.recorder.confirmed)
-            await asyncio.sleep(STANDBY_SECONDS)
-
-
-def _show_slot(slot: source.Slot, status: Status) -> None:
-    metrics.SLOT_LAG_BYTES.set(slot.lag_bytes)
-    metrics.SLOT_RETAINED_BYTES.set(slot.retained_bytes)
-    metrics.SLOT_SAFE_BYTES.set(math.inf if slot.safe_wal_bytes is None else slot.safe_wal_bytes)
-    metrics.SLOT_IN_DANGER.set(slot.danger is not None)
-    if slot.danger is not None and status.slot_danger is None:
-        log.warning("streamer.slot.endangered", reason=slot.danger, wal_status=slot.wal_status, lag=slot.lag_bytes)
-    status.slot_lag_bytes, status.slot_safe_wal_bytes = slot.lag_bytes, slot.safe_wal_bytes
-    status.slot_retained_wal_bytes = slot.retained_bytes
-    status.slot_wal_status, status.slot_danger = slot.wal_status, slot.danger
-    if status.read_until:
-        status.slot_lag_seconds = round(max(0.0, time.time() - status.read_until), 3)
-        metrics.SLOT_LAG_SECONDS.set(status.slot_lag_seconds)
 
 
 async def _fail_with(failed: asyncio.Future[None]) -> None:

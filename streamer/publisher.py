@@ -28,11 +28,16 @@ _OVERHEAD_BYTES = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionStart:
-    """Where a partition goes on: what it holds already, by position and by sequence (-1: nothing)."""
+    """Where a partition goes on: what it holds already, by position and by sequence (-1: nothing).
+
+    `recorded_until` and `recorded_sequence` say the same of raw objects, which may be behind.
+    """
 
     next_offset: int
     last_sequence: int
     sent_until: Position
+    recorded_until: Position = ZERO
+    recorded_sequence: int = -1
 
 
 class Publisher:
@@ -58,6 +63,11 @@ class Publisher:
             p: KafkaTail(next_offset=start.next_offset, last_sequence=start.last_sequence)
             for p, start in starts.items()
         }
+        # Partitions of which events come again that Kafka has and no raw object: the sequence of the last one.
+        self._again = {
+            p: start.recorded_sequence for p, start in starts.items() if start.sent_until > start.recorded_until
+        }
+        self._recorded_until = max((start.recorded_until for start in starts.values()), default=ZERO)
         self._open: dict[int, _Batch] = {}
         self._progress = asyncio.Event()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -69,7 +79,7 @@ class Publisher:
         for event in event_batch:
             partition = partition_of(event.key, self._partitions)
             if event.position <= self._fresh_after and event.position <= self._sent_until[partition]:
-                metrics.REPEATED_EVENTS.inc()
+                self._came_again(event.position, partition)
                 continue
             sequence = self._sequence[partition] + 1
             record_headers = headers(event, sequence)
@@ -88,6 +98,13 @@ class Publisher:
                 await self._send(partition)  # full
             self._sequence[partition] = sequence
 
+    def _came_again(self, position: Position, partition: int) -> None:
+        metrics.REPEATED_EVENTS.inc()
+        if partition in self._again and position > self._recorded_until:
+            self._again[partition] += 1
+            if position >= self._sent_until[partition]:
+                del self._again[partition]
+
     @property
     def waiting(self) -> bool:
         """Events wait for their batch to fill or for `flush`."""
@@ -100,6 +117,7 @@ class Publisher:
 
     async def _send(self, partition: int) -> None:
         batch = self._open.pop(partition)
+        self._again.pop(partition, None)
         batch.builder.close()
         try:
             future = await self._producer.send_batch(batch.builder, self._topic, partition=partition)
@@ -130,7 +148,7 @@ class Publisher:
 
     def mark(self) -> dict[int, int]:
         """The last sequence of each partition so far. Call `flush` first."""
-        return dict(self._sequence)
+        return self._sequence | self._again
 
     async def acknowledged(self, mark: Mapping[int, int]) -> dict[int, KafkaTail]:
         """Wait until Kafka has answered for all up to `mark`; returns where each partition ended there.

@@ -68,5 +68,7 @@ def starts(
             next_offset=tail.next_offset,
             last_sequence=max(tail.last_sequence, ledger_tail.last_sequence),
             sent_until=max(tail.last_position or ZERO, until),
+            recorded_until=until,
+            recorded_sequence=ledger_tail.last_sequence,
         )
     return result

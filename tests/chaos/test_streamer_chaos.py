@@ -120,6 +120,7 @@ async def test_random_kills_and_faults_under_load_lose_and_double_nothing(stack:
         scene = await exits.enter_async_context(open_scene(stack, tmp_path))
         source = await exits.enter_async_context(proxy_to(stack.postgres.port))
         s3 = await exits.enter_async_context(proxy_to(stack.aws.port))
+        scene.numbers_agree = False
         await scene.insert(2000)
         behind = make_conninfo(scene.environment["DATABASE_URL"], port=source.port, options="-c wal_sender_timeout=4s")
         environment = {

@@ -35,6 +35,7 @@ from local.stack import Stack
 from pipeline import rawfile
 from pipeline.kafka import is_pointer, read_headers
 from pipeline.position import ZERO, Position
+from processor.refill import _partition
 from processor.sequence import Verdict, judge
 
 PARTITIONS = 3
@@ -202,6 +203,8 @@ class Scene:
         self.slot = database
         self.topic = database
         self.inserted: set[str] = set()
+        self.numbers_agree = True
+        """Kafka has neither repeats nor pointers into nothing: raw objects, sequences and offsets count alike."""
         self.uncertain: set[str] = set()
         """Of transactions whose COMMIT was not answered."""
         self.environment = {
@@ -349,14 +352,16 @@ class Scene:
     async def _read_raw(self) -> list[tuple[Position, str]]:
         async with self.connect(ledger=True) as connection:
             cursor = await connection.execute(
-                "SELECT bucket, key, sha256, events, previous_position, first_position, last_position"
+                "SELECT bucket, key, sha256, events, previous_position, first_position, last_position,"
+                " kafka_end_sequences, kafka_end_offsets"
                 " FROM pipeline.raw_objects ORDER BY last_position"
             )
             objects = await cursor.fetchall()
         previous = None
         lines: list[tuple[Position, str]] = []
         async with self.stack.aws.client("s3") as s3:
-            for bucket, key, sha256, events, before, first, last in objects:
+            counts: Counter[int] = Counter()
+            for bucket, key, sha256, events, before, first, last, sequences, offsets in objects:
                 assert before == previous, "the chain of raw objects is broken"
                 previous = last
                 body = await (await s3.get_object(Bucket=bucket, Key=key))["Body"].read()
@@ -365,6 +370,13 @@ class Scene:
                 assert len(content) == events
                 assert (str(content[0][0]), str(content[-1][0])) == (first, last)
                 lines += [(position, line.decode()) for position, _, line in content]
+                counts.update(_partition(line, PARTITIONS) for _, _, line in content)
+                ends = {int(p): sequence + 1 for p, sequence in sequences.items()}
+                if self.numbers_agree:
+                    assert ends == {p: counts[p] for p in range(PARTITIONS)}, (
+                        "the ledger's sequences are not its events"
+                    )
+                    assert ends == {int(p): offset for p, offset in offsets.items()}, "nor are its offsets"
         return lines
 
     async def _read_kafka(self, found: Found) -> None:

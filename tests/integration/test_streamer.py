@@ -14,9 +14,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from database import source
+from database.ledger import open_pool
 from local import ports
 from local.services import Service
 from local.stack import Stack
+from pipeline import metrics
+from streamer.watch import count_unexported
 from tests.faults import Proxy, http_error, proxy_to
 from tests.integration.streamer_scene import Scene, Streamer, eventually, open_scene
 
@@ -67,6 +71,24 @@ async def test_kill_at_every_point_of_the_snapshot_loses_and_doubles_nothing(sce
     await scene.insert(100)
     await scene.until_recorded()
     assert await streamer.stop() == 0, streamer.log_tail
+    await scene.check()
+
+
+async def test_files_that_cover_a_part_of_what_kafka_has_say_so_in_the_ledger(scene: Scene) -> None:
+    streamer = scene.streamer()
+    await streamer.start(FAILPOINT="streamer.after_put")
+    await streamer.until_state("streaming")
+    await scene.insert(6000)
+    await streamer.died_at_its_failpoint()
+    assert (await scene.read()).kafka_records > 3000  # some may still have been on their way
+    smaller = scene.streamer(RAW_MAX_BYTES="20000")
+    await smaller.start(FAILPOINT="streamer.after_ledger:2")
+    await smaller.died_at_its_failpoint()
+    assert 0 < await scene.recorded() < 6000
+    await smaller.start()
+    await scene.insert(10)
+    await scene.until_recorded()
+    assert await smaller.stop() == 0
     await scene.check()
 
 
@@ -208,6 +230,7 @@ async def test_paused_streamer_that_wakes_up_as_a_zombie_doubles_nothing(scene: 
         await scene.until_recorded(recorded + 50)
         first.signal(signal.SIGCONT)
         assert await first.wait() == 1, "it notices that it is no longer needed"
+        scene.numbers_agree = False  # what it still had to send Kafka has twice
         recorded = await scene.recorded()
         await scene.until_recorded(recorded + 50)
     await scene.until_recorded()
@@ -386,6 +409,7 @@ async def test_event_larger_than_the_topic_takes_passes_through_its_raw_file_als
     await scene.insert(5)
     await scene.until_recorded()
     assert await streamer.stop() == 0, streamer.log_tail
+    scene.numbers_agree = False
     found = await scene.check()
     assert found.pointers == 2
 
@@ -406,3 +430,32 @@ async def test_event_larger_than_the_topic_takes_passes_through_its_raw_file_als
         await eventually(processed, what="the processor has every event once")
     finally:
         await process.kill()
+
+
+async def test_rows_that_were_never_published_raise_the_metric(scene: Scene) -> None:
+    streamer = await scene.streamer().start()
+    await streamer.until_state("streaming")
+    await scene.insert(3)
+    await scene.until_recorded()
+    async with scene.connect() as connection:
+        await connection.execute("ALTER PUBLICATION events_pipeline DROP TABLE events_log")
+        await connection.execute(
+            "INSERT INTO events_log (event_type, created_at) SELECT 't', now() - interval '1 hour'"
+            " FROM generate_series(1, 4)"
+        )
+        await connection.execute("ALTER PUBLICATION events_pipeline ADD TABLE events_log")
+
+    async def caught_up() -> bool:
+        return bool(await scene.fetch("SELECT 1 FROM pipeline.stream_state WHERE caught_up_at IS NOT NULL"))
+
+    await eventually(caught_up)
+    dsn = scene.environment["DATABASE_URL"]
+    async with open_pool(dsn) as pool, source.connect(dsn) as db:
+        await count_unexported(db, pool, scene.slot)
+        assert metrics.UNEXPORTED_ROWS._value.get() == 4
+        await db.execute("SET statement_timeout = '1ms'")
+        await db.execute("SET lock_timeout = 0")
+        async with scene.connect() as other, other.transaction():
+            await other.execute("LOCK TABLE events_log")
+            await count_unexported(db, pool, scene.slot)  # gives up, and stops nothing
+    assert await streamer.stop() == 0

@@ -111,9 +111,17 @@ def test_a_partition_goes_on_after_kafkas_tail_or_the_ledgers_whichever_is_furth
         2: KafkaTail(next_offset=0, last_sequence=-1),
     }
     assert starts(found, known, recorded) == {
-        0: PartitionStart(next_offset=10, last_sequence=9, sent_until=Position(1, 120, 0)),
-        1: PartitionStart(next_offset=4, last_sequence=5, sent_until=recorded),
-        2: PartitionStart(next_offset=0, last_sequence=-1, sent_until=recorded),
+        0: PartitionStart(
+            next_offset=10,
+            last_sequence=9,
+            sent_until=Position(1, 120, 0),
+            recorded_until=recorded,
+            recorded_sequence=7,
+        ),
+        1: PartitionStart(
+            next_offset=4, last_sequence=5, sent_until=recorded, recorded_until=recorded, recorded_sequence=5
+        ),
+        2: PartitionStart(next_offset=0, last_sequence=-1, sent_until=recorded, recorded_until=recorded),
     }
 
 
