@@ -7,8 +7,9 @@ import asyncio
 import json
 import sys
 
-from database import preflight, reconcile
+from database import preflight, reconcile, source
 from database.migrate import migrate
+from database.partition import partition
 from database.settings import MigrateSettings, PreflightSettings
 from pipeline import logs, service
 from pipeline.errors import PipelineError
@@ -62,6 +63,19 @@ def _reconcile(options: argparse.Namespace) -> int:
     return asyncio.run(reconcile.run(options))
 
 
+def _partition(options: argparse.Namespace) -> int:
+    return asyncio.run(_partition_table(options.days_ahead))
+
+
+async def _partition_table(days_ahead: int) -> int:
+    settings = MigrateSettings.load()
+    logs.configure("database", settings.log_level)
+    async with source.connect(settings.source_dsn) as connection:
+        changed = await partition(connection, days_ahead=days_ahead)
+    print("events_log is partitioned by day" if changed else "it was partitioned already")  # noqa: T201 - an answer
+    return 0
+
+
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m database", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -74,6 +88,9 @@ def _arguments() -> argparse.ArgumentParser:
     balance = commands.add_parser("reconcile", help="does the ledger balance; status 1 and the names when not")
     reconcile.add_arguments(balance)
     balance.set_defaults(run=_reconcile)
+    days = commands.add_parser("partition", help="partition events_log by day without moving a row")
+    days.add_argument("--days-ahead", type=int, default=7, help="partitions made ahead (default 7)")
+    days.set_defaults(run=_partition)
     return parser
 
 

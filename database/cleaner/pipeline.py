@@ -19,9 +19,10 @@ from database.cleaner.status import Orders, Status
 from database.cleaner.verify import Problem
 from database.cleaner.work import Cleaner, Report
 from database.ledger import Pool, cleanup, open_pool
+from database.partition import upkeep
 from database.translate import translated
 from pipeline import logs, metrics
-from pipeline.errors import ConfigError, TransientError
+from pipeline.errors import ConfigError, PipelineError, TransientError
 from pipeline.health import Health, serving
 from pipeline.s3 import open_bucket
 
@@ -34,6 +35,7 @@ TURN_SECONDS = 1.0
 
 MOST_BACKOFF_SECONDS = 30.0
 
+UPKEEP_SECONDS = 600.0
 BALANCE_SECONDS = 60.0
 BALANCE_WINDOW = timedelta(hours=26)
 """A day and what belongs to its edges: older hours don't change any more without a replay."""
@@ -130,6 +132,9 @@ async def _turn(
     report = await cleaner.turn(rows, dry_run=settings.cleanup_dry_run)
     await observe(pool, settings.cleanup_delay_seconds)
     now = time.monotonic()
+    if now >= status.upkeep_due and not settings.cleanup_dry_run and report.blocked is None:
+        status.upkeep_due = now + UPKEEP_SECONDS
+        await _keep_partitions(settings, rows)
     if now >= status.balance_due:
         status.balance_due = now + BALANCE_SECONDS
         status.imbalances = await balance(settings, pool)
@@ -155,6 +160,14 @@ async def observe(pool: Pool, delay_seconds: float) -> None:
     metrics.CLEANUP_OLDEST_SECONDS.set(summary["oldest_seconds"] or 0)
     for problem in Problem:
         metrics.CLEANUP_REFUSED.labels(problem).set(refused.get(problem, 0))
+
+
+async def _keep_partitions(settings: CleanerSettings, rows: SourceRows) -> None:
+    """Without the owner's rights rows are deleted all the same, and the operator hears that days are running out."""
+    try:
+        await upkeep(rows.connection, days_ahead=settings.cleanup_partition_days, now=datetime.now(UTC))
+    except PipelineError as error:
+        log.warning("cleaner.partitions.failed", error=str(error))
 
 
 async def balance(settings: CleanerSettings, pool: Pool) -> dict[str, int]:

@@ -23,7 +23,8 @@ class Status:
     imbalances: dict[str, int] = field(default_factory=dict)
     """Of the last reconciliation, by kind."""
     balance_due: float = 0.0
-    """By time.monotonic."""
+    """By time.monotonic, like the next."""
+    upkeep_due: float = 0.0
 
 
 @dataclass(kw_only=True)
