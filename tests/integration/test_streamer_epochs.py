@@ -148,6 +148,7 @@ async def test_promoted_replica_without_slot_takes_over_and_the_old_primary_is_r
     assert "this server's history is epoch 1" in streamer.log_tail
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(120)
 async def test_failover_slot_lets_the_stream_go_on_where_the_histories_part(
     scene: Scene, primary: Postgres, tmp_path: Path
@@ -286,6 +287,7 @@ async def test_dump_restored_into_a_new_cluster_repeats_nothing_of_the_shared_pa
         await scene.check()
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(120)
 async def test_server_set_back_on_its_own_timeline_is_refused_since_its_new_events_would_pass_for_repeats(
     scene: Scene, primary: Postgres, tmp_path: Path

@@ -144,6 +144,7 @@ def record(line: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("scene", ["newest"], indirect=True)
 async def test_table_partitioned_by_time_streams_and_snapshots_under_its_roots_name(scene: Scene) -> None:
     async with scene.connect() as connection:
         await connection.execute("SET search_path = public")  # the user's own schema, pipeline, would come first
