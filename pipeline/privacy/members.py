@@ -362,7 +362,9 @@ class Members:
         self._hit(place.path, rule.kind)
 
     def _label(self, body: str) -> Rule | None:
-        """The rule of a form field that is called `body`."""
+        """The rule of a form field that is called `body`; a name that we have redacted ourselves says nothing."""
+        if "[REDACTED:" in body:
+            return None
         labels = self._engine.labels
         if body not in labels:
             rule = self._book.rule(_REQUIRED.sub("", record.unescape(body)[:_LONGEST_LABEL]))
