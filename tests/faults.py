@@ -55,10 +55,10 @@ class Proxy:
         """Close everything."""
         assert self._server is not None
         self._server.close()
-        self.reset()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.black_hole = False
+        while self._tasks:  # not cancelled: asyncio's streams complain of handlers that were
+            self.reset()
+            await asyncio.wait(self._tasks, timeout=0.1)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -13,6 +13,9 @@ BOOKKEEPING = frozenset({"export_status", "raw_exported_at", "processed_at"})
 # https://www.postgresql.org/docs/current/catalog-pg-type.html; numbers below 10000 are fixed for ever.
 _JSON, _JSONB = 114, 3802
 
+ARRAY = -1
+"""Stands for every type of array."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
@@ -39,10 +42,15 @@ class Layout:
 
 
 def layout(columns: Sequence[Column], names: Collection[str]) -> Layout:
-    """The layout of records with members `names`. Members that are no columns any more are ignored."""
+    """The layout of records with members `names`. Members that are no columns any more are ignored.
+
+    Arrays are not compared: in a record they are JSON, which the server would print otherwise.
+    """
     ours = [column for column in columns if column.name not in BOOKKEEPING]
     return Layout(
-        scalars=tuple(column for column in ours if column.name in names and not column.is_document),
+        scalars=tuple(
+            column for column in ours if column.name in names and not column.is_document and column.type_oid != ARRAY
+        ),
         documents=tuple(column for column in ours if column.name in names and column.is_document),
         added=tuple(column for column in ours if column.name not in names),
     )
@@ -83,6 +91,11 @@ def _printed(alias: sql.Identifier, column: Column) -> sql.Composed:
             return sql.SQL("{}::text").format(name)
         case 869:  # inet
             return sql.SQL("host({})").format(name)
+        case 1114:  # timestamp: the same without a zone
+            return sql.SQL(
+                "CASE WHEN {0} >= '0001-01-01' AND {0} < '10000-01-01'"
+                " THEN to_char({0}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US') ELSE {0}::text END"
+            ).format(name)
         case 1184:  # timestamptz: RFC 3339 where that can say it, else PostgreSQL's own text
             return sql.SQL(
                 "CASE WHEN {0} >= '0001-01-01Z' AND {0} < '10000-01-01Z'"

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import AsyncConnection, sql
 
 from database import source
-from database.cleaner.columns import Column, Layout, is_unchanged, layout
+from database.cleaner.columns import ARRAY, Column, Layout, is_unchanged, layout
 from database.cleaner.history import Server
 from database.cleaner.record import Exported, exported, identity, members_of
 from database.translate import translated
@@ -82,9 +82,15 @@ class SourceRows:
         """Read the catalogue anew: columns come and go, and the table may have been partitioned."""
         with translated("DATABASE_URL"):
             cursor = await self._connection.execute(
-                "SELECT attname, atttypid::bigint, CASE WHEN atthasmissing THEN (attmissingval::text::text[])[1] END"
-                " FROM pg_attribute WHERE attrelid = 'events_log'::regclass AND attnum > 0 AND NOT attisdropped"
-                " AND attgenerated = '' ORDER BY attnum"
+                # A domain counts as its base type, and all arrays alike, as in the record: see streamer.types.
+                "SELECT attname, CASE WHEN typoutput = 'pg_catalog.array_out'::regproc THEN %s"
+                " ELSE (WITH RECURSIVE b AS (SELECT t.oid, t.typtype, t.typbasetype UNION ALL"
+                " SELECT p.oid, p.typtype, p.typbasetype FROM b JOIN pg_type p ON p.oid = b.typbasetype)"
+                " SELECT b.oid::bigint FROM b WHERE b.typtype <> 'd') END,"
+                " CASE WHEN atthasmissing THEN (attmissingval::text::text[])[1] END"
+                " FROM pg_attribute JOIN pg_type t ON t.oid = atttypid WHERE attrelid = 'events_log'::regclass"
+                " AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum",
+                (ARRAY,),
             )
             columns = tuple(Column(name=row[0], type_oid=row[1], missing=row[2]) for row in await cursor.fetchall())
             cursor = await self._connection.execute(

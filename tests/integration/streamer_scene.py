@@ -129,7 +129,14 @@ class Streamer:
             keeper.cancel()
             with suppress(asyncio.CancelledError):
                 await keeper
+        await eventually(self._listens, what="a signal before that ends any program")
         assert await self.stop() == 0, self.log_tail
+
+    async def _listens(self) -> bool:
+        assert self.process is not None
+        if self.process.exit_status is not None:
+            await self.start()
+        return bool(await self.status())
 
     async def kill(self) -> None:
         """SIGKILL now; nothing happens when it has ended."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,8 +16,9 @@ import pytest
 from local import ports
 from local.postgres import Postgres, new_password
 from local.stack import Stack
-from tests.integration.streamer_scene import Scene, open_scene
+from tests.integration.streamer_scene import Scene, eventually, open_scene
 
+ROOT = Path(__file__).parents[2]
 BIG = "123456789012345678901234567890.000000000000000000000000000001"
 
 # column definition, SQL value, what it is as JSON text
@@ -101,6 +105,7 @@ async def insert(scene: Scene, names: str, values: str) -> str:
     return str(row[0])
 
 
+@pytest.mark.timeout(120)
 async def test_every_type_arrives_as_sensible_json_by_snapshot_and_by_stream(scene: Scene) -> None:
     async with scene.connect(user="postgres") as connection:
         for statement in PREPARE.split(";"):
@@ -113,6 +118,8 @@ async def test_every_type_arrives_as_sensible_json_by_snapshot_and_by_stream(sce
     await insert_all_types(scene)
     megabyte = await insert(scene, "url", "repeat('ü', 500000)")
     await scene.until_recorded()
+
+    await the_cleaner_recognises_its_rows(scene)
 
     async with scene.connect(user="postgres") as connection:  # types and columns that come and go on the way
         await connection.execute("CREATE DOMAIN score AS numeric")
@@ -137,6 +144,24 @@ async def test_every_type_arrives_as_sensible_json_by_snapshot_and_by_stream(sce
     assert '"late":[1.10]' in lines[first]
     assert '"renamed":[2.20]' in lines[second]
     assert "gone" not in record(lines[second])
+
+
+async def the_cleaner_recognises_its_rows(scene: Scene) -> None:
+    """It deletes a row only if the record in S3 says the same, column by column."""
+    environment = {**os.environ, **scene.environment, "CLEANUP_DELAY_SECONDS": "0"}
+    environment["HEALTH_PORT"] = str(ports.choose(("cleaner",), {})["cleaner"])
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "database", "cleaner", env=environment, cwd=ROOT, stderr=asyncio.subprocess.DEVNULL
+    )
+
+    async def empty() -> bool:
+        return bool((await scene.fetch("SELECT count(*) = 0 FROM events_log"))[0])
+
+    try:
+        await eventually(empty, what="the cleaner deletes what is exported")
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 def record(line: str) -> dict[str, Any]:
