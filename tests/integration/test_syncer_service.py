@@ -150,7 +150,7 @@ async def test_silent_endpoint_delays_nobody_and_sigterm_hands_its_run_back(scen
 
             await eventually(under_way)
             await scene.send({"client_id": good.client_id, "run_key": "20241123T0600-hourly"})
-            await eventually(finished(http, good.client_id), seconds=10)
+            await eventually(finished(http, good.client_id))
             process.send_signal(signal.SIGTERM)
             assert await asyncio.wait_for(process.wait(), 20) == 0
         for client in silent:

