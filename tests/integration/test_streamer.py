@@ -364,7 +364,7 @@ async def test_huge_transaction_passes_in_bounded_memory_and_a_kill_in_its_middl
     scene: Scene, rows: int
 ) -> None:
     streamer = scene.streamer(RAW_MAX_BYTES="1000000", RAW_FLUSH_SECONDS="5")
-    await streamer.start(FAILPOINT="streamer.after_ledger:3")
+    await streamer.start(FAILPOINT="streamer.after_ledger")
     await streamer.until_state("streaming")
     await scene.insert(rows)
     await streamer.died_at_its_failpoint(seconds=rows / 1000)
