@@ -353,6 +353,7 @@ async def test_signal_during_the_start_stops_what_runs(folder: Path) -> None:
 # Last, because it may have to wait for the minute
 
 
+@pytest.mark.chaos  # half a minute of waiting; tests/e2e depends on the same rules
 @pytest.mark.timeout(120)  # the emulator fires a rate of one minute within 70 seconds
 async def test_rules_fire_by_themselves_with_exactly_the_agreed_body(stack: Stack) -> None:
     seen: dict[str, str] = {}

@@ -16,6 +16,8 @@ from local.stack import Stack
 from pipeline.clients import Client
 from tests.integration.syncer_scene import HOUR, Scene, eventually, open_scene
 
+pytestmark = pytest.mark.chaos
+
 ROUNDS = 8
 FAILPOINTS = (
     "syncer.after_plan",
