@@ -112,6 +112,8 @@ async def test_a_faulty_object_deletes_nothing_and_others_go_on(
                 " WHERE id = %s", str(Position(epoch, 1, 0)), str(Position(epoch, 1, 9)), bad.id,
             )  # fmt: skip
     reports = await scene.turns(3)
+    if fault == "swapped" and len(other.body) < len(bad.body):
+        problem = "truncated"  # the other object may compress a byte better
     assert {item["key"]: item["problem"] for item in reports[-1].refused} == {bad.key: problem}
     left = {row[0] for row in await scene.execute("SELECT id FROM events_log")}
     assert left == set(bad.ids)
