@@ -196,6 +196,7 @@ async def test_slot_ahead_of_the_ledger_is_an_error_and_not_a_silent_hole(scene:
     assert await scene.recorded() == 0
 
 
+@pytest.mark.chaos
 async def test_standby_takes_over_within_seconds_of_a_kill(scene: Scene) -> None:
     first = await scene.streamer("first").start()
     await first.until_state("streaming")
