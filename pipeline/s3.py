@@ -69,15 +69,14 @@ class ObjectStore:
 
         May be repeated with the same body. Raises PermanentError when the key holds another body.
         """
-        try:
-            await self._put(key, body, sha256, {**metadata, "sha256": sha256.hex()}, content_type, IfNoneMatch="*")
-        except _AlreadyThereError:
-            stored = await self.head(key)
-            if stored is None or stored.get("sha256") != sha256.hex():
-                raise PermanentError(
-                    f"s3://{self.bucket}/{key} exists with other content",
-                    hint="objects are immutable: find out who wrote it",
-                ) from None
+        if await self.create(key, body, sha256=sha256, metadata=metadata, content_type=content_type):
+            return
+        stored = await self.head(key)
+        if stored is None or stored.get("sha256") != sha256.hex():
+            raise PermanentError(
+                f"s3://{self.bucket}/{key} exists with other content",
+                hint="objects are immutable: find out who wrote it",
+            )
 
     async def create(
         self,

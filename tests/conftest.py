@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -39,5 +40,6 @@ def pg15_bin() -> Path:
     """The programs of an installed PostgreSQL 15, for tests that need the oldest version that we support."""
     folder = Path("/usr/lib/postgresql/15/bin")
     if not folder.is_dir():
+        assert not os.environ.get("CI"), "CI has PostgreSQL 15 and must use it"
         pytest.skip("PostgreSQL 15 is not installed")
     return folder
