@@ -7,7 +7,7 @@ import asyncio
 import json
 import sys
 
-from database import preflight, reconcile, source
+from database import audit, preflight, reconcile, source
 from database.migrate import migrate
 from database.partition import partition
 from database.settings import MigrateSettings, PreflightSettings
@@ -63,6 +63,10 @@ def _reconcile(options: argparse.Namespace) -> int:
     return asyncio.run(reconcile.run(options))
 
 
+def _audit(options: argparse.Namespace) -> int:
+    return asyncio.run(audit.run(options))
+
+
 def _partition(options: argparse.Namespace) -> int:
     return asyncio.run(_partition_table(options.days_ahead))
 
@@ -88,6 +92,9 @@ def _arguments() -> argparse.ArgumentParser:
     balance = commands.add_parser("reconcile", help="does the ledger balance; status 1 and the names when not")
     reconcile.add_arguments(balance)
     balance.set_defaults(run=_reconcile)
+    chain = commands.add_parser("audit", help="is the audit log the chain that was written")
+    audit.add_arguments(chain)
+    chain.set_defaults(run=_audit)
     days = commands.add_parser("partition", help="partition events_log by day without moving a row")
     days.add_argument("--days-ahead", type=int, default=7, help="partitions made ahead (default 7)")
     days.set_defaults(run=_partition)

@@ -13,6 +13,10 @@ class PreflightSettings(DatabaseSettings, KafkaSettings):
     """Variables of `preflight`."""
 
 
+class AuditSettings(DatabaseSettings):
+    """Variables of `audit`."""
+
+
 class ReconcileSettings(DatabaseSettings):
     """Variables of `reconcile`."""
 
