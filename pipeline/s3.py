@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from typing import IO, Any
 
 import aiohttp
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from pydantic import SecretStr
 
+from pipeline.addresses import PublicResolver
 from pipeline.errors import PermanentError, PipelineError, TransientError
 
 TRANSIENT_CODES = frozenset(
@@ -42,6 +44,17 @@ class BucketAccess:
     kms_key: str | None = None
     bucket_owner: str | None = None
     """Account number that must own the bucket, else AccessDenied."""
+    public_only: bool = False
+    """Connect to public addresses only, whatever the endpoint's name resolves to at that moment."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """An object as a listing shows it."""
+
+    key: str
+    bytes: int
+    modified_at: datetime
 
 
 class ObjectStore:
@@ -55,6 +68,11 @@ class ObjectStore:
     def bucket(self) -> str:
         """The bucket's name."""
         return self.access.bucket
+
+    @property
+    def url(self) -> str:
+        """Its address by path, as of the endpoint that is used."""
+        return f"{self._client.meta.endpoint_url}/{self.access.bucket}"
 
     async def put_new(
         self,
@@ -133,13 +151,39 @@ class ObjectStore:
 
     async def get(self, key: str) -> bytes:
         """The whole object. Raises PermanentError with code NoSuchKey in its text when it is missing."""
+        return await self._read(await self._call("get_object", Key=key), key)
+
+    async def fetch(self, key: str) -> tuple[bytes, dict[str, str]]:
+        """The whole object and its metadata. Raises like `get`."""
         answer = await self._call("get_object", Key=key)
+        metadata: dict[str, str] = answer["Metadata"]
+        return await self._read(answer, key), metadata
+
+    async def _read(self, answer: Any, key: str) -> bytes:
         try:
             async with answer["Body"] as body:
                 data: bytes = await body.read()
         except (aiohttp.ClientError, TimeoutError, BotoCoreError, OSError) as error:
             raise TransientError(f"reading s3://{self.bucket}/{key} broke off") from error
         return data
+
+    async def list(self, prefix: str) -> AsyncIterator[Listed]:
+        """Every object under `prefix`, in the order of keys."""
+        arguments: dict[str, Any] = {"Prefix": prefix}
+        while True:
+            answer = await self._call("list_objects_v2", **arguments)
+            for item in answer.get("Contents", ()):
+                yield Listed(key=item["Key"], bytes=item["Size"], modified_at=item["LastModified"])
+            if not answer.get("IsTruncated"):
+                return
+            arguments["ContinuationToken"] = answer["NextContinuationToken"]
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Remove at most 1000 objects; missing ones count as removed. Raises PermanentError when one is refused."""
+        found = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        answer = await self._call("delete_objects", Delete=found)
+        for error in answer.get("Errors", ()):
+            raise PermanentError(f"s3://{self.bucket}/{error.get('Key', '')}: {error.get('Code', '')}")
 
     async def head(self, key: str) -> dict[str, str] | None:
         """The metadata of `key`; None when there is no such object."""
@@ -163,6 +207,8 @@ class ObjectStore:
             return await getattr(self._client, operation)(Bucket=self.bucket, **arguments)
         except ClientError as error:
             raise translate(error, f"s3://{self.bucket}/{arguments.get('Key', '')}") from error
+        except ParamValidationError as error:
+            raise PermanentError(f"s3://{self.bucket}: the bucket's name or a key is malformed") from error
         except (BotoCoreError, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TransientError(f"s3://{self.bucket} does not answer ({type(error).__name__})") from error
 
@@ -206,6 +252,7 @@ async def open_bucket(access: BucketAccess, *, max_connections: int = 16) -> Asy
         read_timeout=30,
         retries={"mode": "standard", "total_max_attempts": 4},
         s3={"addressing_style": "path" if access.endpoint_url else "auto"},
+        connector_args={"resolver": PublicResolver()} if access.public_only else {},
         # We give SHA-256 ourselves; botocore's default CRC would be a second pass over every body.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",

@@ -166,3 +166,26 @@ class ClientStoreSettings(Settings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class DestinationSettings(Settings):
+    """How clients' buckets are reached."""
+
+    aws_region: str = "us-east-1"
+    aws_endpoint_url: str | None = None
+    allow_private_endpoints: bool = False
+
+
+class SyncQueueSettings(Settings):
+    """The queue of ticks and orders to deliver."""
+
+    aws_region: str = "us-east-1"
+    aws_endpoint_url: str | None = None
+    sync_queue_url: str
+
+    @field_validator("sync_queue_url")
+    @classmethod
+    def _is_a_url(cls, value: str) -> str:
+        if not value.startswith(("https://", "http://")):
+            raise ValueError("not the URL of a queue; expected https://sqs.<region>.amazonaws.com/<account>/<name>")
+        return value

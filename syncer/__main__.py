@@ -1,58 +1,63 @@
-"""`python -m syncer`: the service. `python -m syncer run --client ID [--since HOUR] [--until HOUR]`: one delivery."""
+"""`python -m syncer`: the service. With a command: what a person does by hand; `--help` lists them."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import sys
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
-import orjson
-
-from pipeline.clients import ClientId
-from pipeline.service import run
-from syncer.delivery import Hours
-from syncer.messages import MANUAL, ClientSync, run_key
-from syncer.pipeline import open_deliverer, serve
+from pipeline.service import S, run
+from pipeline.syncqueue import Hours, HoursError
+from syncer import commands
+from syncer.pipeline import serve
 from syncer.settings import SyncerSettings
 
 
 def main(arguments: list[str]) -> int:
-    """The exit status: 0 done, 1 failed (the log says why), 2 set up wrongly or used wrongly."""
+    """The exit status: 0 done, 1 failed (the log or the output says why), 2 set up wrongly or used wrongly."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    match options.command:
+        case "run":
+            try:
+                hours = Hours.parse(options.since, options.until, datetime.now(UTC))
+            except HoursError as error:
+                parser.error(str(error))
+            return run(
+                "syncer",
+                SyncerSettings,
+                lambda settings, stop: commands.deliver_once(settings, stop, options.client, hours),
+            )
+        case "test-connection":
+            return _ask(
+                commands.ConnectionSettings, lambda settings: commands.connection_test(settings, options.client)
+            )
+        case _:
+            return run("syncer", SyncerSettings, serve)
+
+
+def _ask(settings_class: type[S], command: Callable[[S], Awaitable[bool]]) -> int:
+    """Run a command that ends by itself with an answer; 0 when that is yes."""
+    answers: list[bool] = []
+
+    async def work(settings: S, _: asyncio.Event) -> None:
+        answers.append(await command(settings))
+
+    return run("syncer", settings_class, work) or (0 if all(answers) else 1)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m syncer", description="Without a command: the service.")
     commands = parser.add_subparsers(dest="command")
     once = commands.add_parser("run", help="deliver to one client now, then end")
     once.add_argument("--client", required=True, metavar="ID")
-    once.add_argument("--since", type=_hour, metavar="HOUR", help="first hour, e.g. 2026-11-23T05")
-    once.add_argument("--until", type=_hour, metavar="HOUR", help="last hour, included")
-    options = parser.parse_args(arguments)
-    if options.command is None:
-        return run("syncer", SyncerSettings, serve)
-    return run("syncer", SyncerSettings, lambda settings, stop: _run_once(settings, stop, options))
-
-
-async def _run_once(settings: SyncerSettings, stop: asyncio.Event, options: argparse.Namespace) -> None:
-    order = ClientSync(client_id=ClientId(options.client), run_key=run_key(datetime.now(UTC), MANUAL))
-    async with open_deliverer(settings) as (deliverer, _):
-        delivering = asyncio.create_task(deliverer.deliver(order, Hours(first=options.since, last=options.until)))
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({delivering, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not delivering.done():
-            delivering.cancel()
-            await asyncio.gather(delivering, return_exceptions=True)
-            return
-        outcome = delivering.result()
-    sys.stdout.write(orjson.dumps({"client_id": order.client_id, "runs": outcome.run_keys}).decode() + "\n")
-
-
-def _hour(text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("not an hour; expected e.g. 2026-11-23T05") from None
-    time = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
-    return time.replace(minute=0, second=0, microsecond=0)
+    once.add_argument("--since", metavar="HOUR", help="first hour, e.g. 2026-11-23T05 (UTC)")
+    once.add_argument("--until", metavar="HOUR", help="last hour, included")
+    test = commands.add_parser("test-connection", help="try a client's bucket and say in words what is missing")
+    test.add_argument("--client", required=True, metavar="ID")
+    return parser
 
 
 if __name__ == "__main__":

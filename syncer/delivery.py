@@ -11,7 +11,6 @@ import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -22,15 +21,14 @@ from database.ledger.completeness import frontier_of, last_complete_hour
 from database.ledger.deliveries import OpenFile, Run, RunBusyError
 from pipeline import logs, metrics
 from pipeline.clients import Client, ClientId, ClientStore
+from pipeline.destination import ClientAccess, failure_of
 from pipeline.errors import FencedError, PermanentError, TransientError
 from pipeline.failpoints import reach
 from pipeline.s3 import BucketAccess, ObjectStore, open_bucket
+from pipeline.syncqueue import ClientSync, Hours
 from syncer import manifest, upload
-from syncer.access import ClientAccess
 from syncer.content import Built, build
 from syncer.due import why_not
-from syncer.failures import failure_of
-from syncer.messages import ClientSync
 from syncer.plan import plan_files
 from syncer.policies import Policies
 from syncer.settings import SyncerSettings
@@ -46,14 +44,6 @@ FRESH_SECONDS = 10.0
 
 class NotNowError(PermanentError):
     """The client's settings forbid a delivery at present; its unfinished run waits."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hours:
-    """Limits of a back-fill, both included; None: no limit."""
-
-    first: datetime | None = None
-    last: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +74,7 @@ class Deliverer:
         self._policies = policies
         self._builds = asyncio.Semaphore(settings.sync_builds)
 
-    async def deliver(self, order: ClientSync, hours: Hours | None = None) -> Outcome:
+    async def deliver(self, order: ClientSync) -> Outcome:
         """Finish the client's open run, then do the ordered one. A repeated or late order does nothing.
 
         Raises NotNowError, RunBusyError, FencedError (another process took over), and whatever made a run fail: it is
@@ -101,7 +91,7 @@ class Deliverer:
             log.info("syncer.run.resumed", client_id=run.client_id, run_key=run.run_key)
             await self._complete(run)
             done.append(run.run_key)
-        run = await self._plan(client, order, hours or Hours())
+        run = await self._plan(client, order)
         if run is not None:
             reach("syncer.after_plan")
             await self._complete(run)
@@ -115,9 +105,9 @@ class Deliverer:
             raise NotNowError(f"nothing is delivered: {reason}")
         return client
 
-    async def _plan(self, client: Client, order: ClientSync, hours: Hours) -> Run | None:
+    async def _plan(self, client: Client, order: ClientSync) -> Run | None:
         """The ordered run with its plan, committed; None when there is nothing to open."""
-        settings = self._settings
+        settings, hours = self._settings, order.hours
         try:
             async with connected(self.pool) as connection, connection.transaction():
                 run = await deliveries.begin(

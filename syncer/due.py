@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 
 from database.ledger.delivery_status import SyncState
 from pipeline.clients import Client, SyncFrequency, UnreadableClient
-from syncer.messages import ClientSync, Tick, run_key, run_time
+from pipeline.destination import missing_settings
+from pipeline.syncqueue import ClientSync, Tick, run_key, run_time
 
 _PERIODS = {
     SyncFrequency.HOURLY: timedelta(hours=1),
@@ -38,11 +39,7 @@ def why_not(client: Client | UnreadableClient | None) -> str | None:
         return "inactive"
     if not client.sync_enabled:
         return "sync is not enabled"
-    if not client.client_s3_bucket:
-        return "no bucket configured"
-    if not client.client_s3_role_arn and not (client.client_s3_access_key and client.client_s3_secret_key):
-        return "neither a role nor keys configured"
-    return None
+    return missing_settings(client)
 
 
 def is_due(frequency: SyncFrequency, state: SyncState | None, tick: Tick) -> bool:

@@ -7,8 +7,8 @@ from enum import Enum
 
 from database.ledger.deliveries import RunBusyError
 from pipeline.errors import FencedError, PermanentError, TransientError
+from pipeline.syncqueue import MessageError
 from syncer.delivery import NotNowError
-from syncer.messages import MessageError
 
 _FIRST_DELAY_SECONDS = 10.0
 _LONGEST_DELAY_SECONDS = 900.0

@@ -12,9 +12,8 @@ from database.ledger.delivery_status import last_runs, pending_counts
 from pipeline.clients import Client, ClientId, ClientStore
 from pipeline.errors import PipelineError
 from pipeline.health import admin_only
+from pipeline.syncqueue import Hours, HoursError, Queue, manual_order
 from syncer.due import why_not
-from syncer.messages import MANUAL, ClientSync, run_key
-from syncer.queue import Queue
 
 _NOTHING = {"objects": 0, "events": 0, "bytes": 0}
 
@@ -45,15 +44,23 @@ def add_routes(app: FastAPI, *, pool: Pool, store: ClientStore, queue: Queue) ->
         }
 
     @app.post("/sync/run", status_code=202, dependencies=[admin_only])
-    async def sync_run(client_id: Annotated[str, Body(embed=True)]) -> dict[str, Any]:
+    async def sync_run(
+        client_id: Annotated[str, Body()],
+        since: Annotated[str | None, Body()] = None,
+        until: Annotated[str | None, Body()] = None,
+    ) -> dict[str, Any]:
+        now = datetime.now(UTC)
         try:
+            hours = Hours.parse(since, until, now)
             client = await store.get(ClientId(client_id))
             if client is None:
                 raise HTTPException(404, "there is no such client")
             if reason := why_not(client):
                 raise HTTPException(409, f"nothing can be delivered: {reason}")
-            order = ClientSync(client_id=client.client_id, run_key=run_key(datetime.now(UTC), MANUAL))
+            order = manual_order(client.client_id, now, hours)
             await queue.send([order.to_body()])
+        except HoursError as error:
+            raise HTTPException(422, str(error)) from error
         except PipelineError as error:
             raise HTTPException(503, str(error)) from error
         return {"accepted": True, "client_id": order.client_id, "run_key": order.run_key}

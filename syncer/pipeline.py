@@ -14,19 +14,18 @@ from database.ledger import connected, open_pool
 from database.ledger.delivery_status import sync_states
 from pipeline import logs, metrics
 from pipeline.clients import ClientStore
+from pipeline.destination import ClientAccess
 from pipeline.errors import PipelineError
 from pipeline.health import Health, serving
 from pipeline.s3 import open_bucket
 from pipeline.secrets import SecretBox
 from pipeline.stores import open_store
-from syncer.access import ClientAccess
+from pipeline.syncqueue import ClientSync, Message, MessageError, Queue, Tick, open_queue, parse
 from syncer.delivery import Deliverer
 from syncer.due import due_clients, stale
 from syncer.handling import Fate, decide
 from syncer.http import add_routes
-from syncer.messages import ClientSync, MessageError, Tick, parse
 from syncer.policies import Policies
-from syncer.queue import Message, Queue, open_queue
 from syncer.settings import SyncerSettings
 
 log = logs.get(__name__)

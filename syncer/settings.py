@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from pipeline.settings import ClientStoreSettings, DatabaseSettings, Positive, PositiveSeconds, ProcessedS3Settings
+from pipeline.settings import (
+    ClientStoreSettings,
+    DatabaseSettings,
+    DestinationSettings,
+    Positive,
+    PositiveSeconds,
+    ProcessedS3Settings,
+    SyncQueueSettings,
+)
 
 
-class SyncerSettings(DatabaseSettings, ProcessedS3Settings, ClientStoreSettings):
+class SyncerSettings(
+    DatabaseSettings, ProcessedS3Settings, ClientStoreSettings, DestinationSettings, SyncQueueSettings
+):
     """Everything that `python -m syncer` reads."""
 
-    sync_queue_url: str
     delivery_max_bytes: Positive = 268_435_456
     """A file's compressed size: large enough for few files, small enough to be read by one worker of a query engine."""
-    allow_private_endpoints: bool = False
     kafka_raw_topic: str = "events.raw"
     """Whose consumer positions tell what is processed; the syncer never connects to Kafka."""
 
@@ -28,10 +36,3 @@ class SyncerSettings(DatabaseSettings, ProcessedS3Settings, ClientStoreSettings)
     long."""
     sync_drain_seconds: PositiveSeconds = 15
     """After SIGTERM: what is not done by then is handed back. Below the 30 s that Kubernetes grants."""
-
-    @field_validator("sync_queue_url")
-    @classmethod
-    def _is_a_url(cls, value: str) -> str:
-        if not value.startswith(("https://", "http://")):
-            raise ValueError("not the URL of a queue; expected https://sqs.<region>.amazonaws.com/<account>/<name>")
-        return value

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import IO
 
 from database.ledger.deliveries import Announced, Run
-from pipeline.errors import FencedError, PermanentError
+from pipeline.destination import refusal
+from pipeline.errors import FencedError, PipelineError
 from pipeline.s3 import NotSupportedError, ObjectStore
-from syncer.failures import client_bucket_error
 from syncer.manifest import latest_key, manifest_key, sha256_of
 
 _JSON = "application/json"
@@ -49,8 +49,8 @@ async def put_file(
         await bucket.put(key, body, sha256=digest, metadata=metadata)
     except FencedError:
         raise
-    except PermanentError as error:
-        raise client_bucket_error(error, f"s3://{bucket.bucket}/{key}") from error
+    except PipelineError as error:
+        raise refusal(error, f"s3://{bucket.bucket}/{key}") from error.__cause__
 
 
 async def put_manifest(bucket: ObjectStore, run: Run, text: str) -> None:
@@ -67,5 +67,5 @@ async def _put_text(bucket: ObjectStore, key: str, text: str) -> None:
     digest = bytes.fromhex(sha256_of(text))
     try:
         await bucket.put(key, text.encode(), sha256=digest, metadata={}, content_type=_JSON)
-    except PermanentError as error:
-        raise client_bucket_error(error, f"s3://{bucket.bucket}/{key}") from error
+    except PipelineError as error:
+        raise refusal(error, f"s3://{bucket.bucket}/{key}") from error.__cause__

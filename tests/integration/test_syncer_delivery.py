@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -16,11 +17,11 @@ from database import ledger
 from database.ledger import Pool, connected, open_pool
 from local.stack import Stack
 from pipeline.clients import PrivacyLevel
+from pipeline.destination import ClientBucketError
 from pipeline.errors import FencedError, TransientError
+from pipeline.syncqueue import ClientSync, Hours
 from syncer import content, upload
-from syncer.delivery import Hours, NotNowError
-from syncer.failures import ClientBucketError
-from syncer.messages import ClientSync
+from syncer.delivery import NotNowError
 from tests.integration.syncer_scene import HOUR, Scene, open_scene
 
 FAILPOINTS = (
@@ -408,7 +409,7 @@ async def test_back_fill_takes_only_its_hours(scene: Scene) -> None:
     early = await scene.add_objects(client)
     late = await scene.add_objects(client, hour=HOUR + timedelta(hours=5))
     async with scene.deliverer() as deliverer:
-        await deliverer.deliver(order(client), Hours(first=HOUR + timedelta(hours=5)))
+        await deliverer.deliver(replace(order(client), hours=Hours(first=HOUR + timedelta(hours=5))))
         assert (await scene.read(client)).event_ids == Counter(late)
         await deliverer.deliver(order(client, 1))
     assert (await scene.read(client)).event_ids == Counter(early + late)

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 
 from database.ledger.completeness import Frontier, last_complete_hour
 from database.ledger.deliveries import DeliveredFile, FinishedRun, Run, RunBusyError
+from pipeline.addresses import is_public
+from pipeline.destination import failure_of, refusal
+from pipeline.destination.refusals import PERMANENT_WORDS, TRANSIENT_WORDS
 from pipeline.errors import FencedError, PermanentError, TransientError
+from pipeline.s3 import TRANSIENT_CODES
+from pipeline.syncqueue import MessageError
 from syncer import manifest
-from syncer.access import is_public
 from syncer.delivery import NotNowError
-from syncer.failures import WORDS, client_bucket_error, failure_of
 from syncer.handling import Fate, decide, delay_seconds
-from syncer.messages import MessageError
 from syncer.policies import Treatment, treatment
 
 HOUR = datetime(2026, 11, 23, 5, tzinfo=UTC)
@@ -57,10 +59,15 @@ def test_delays_grow_and_stay_bounded(receives: int) -> None:
 
 
 def test_every_code_has_words_and_a_mend() -> None:
-    for code in [*WORDS, "SomethingNew"]:
-        refused = PermanentError("x")
+    kinds = dict.fromkeys(PERMANENT_WORDS, PermanentError) | dict.fromkeys(TRANSIENT_WORDS, TransientError)
+    assert set(TRANSIENT_WORDS) >= {code for code in TRANSIENT_CODES if not code.isdigit()}
+    for code, kind in {**kinds, "SomethingNew": PermanentError}.items():
+        refused = kind("x")
         refused.__cause__ = ClientError({"Error": {"Code": code, "Message": "row values"}}, "PutObject")
-        failure = failure_of(client_bucket_error(refused, "s3://b/k"))
+        told = refusal(refused, "s3://b/k")
+        assert isinstance(told, kind)
+        told.__cause__ = refused.__cause__
+        failure = failure_of(told)
         assert failure.error_class == code
         assert code in failure.error
         assert "(" in failure.error  # the hint

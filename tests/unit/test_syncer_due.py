@@ -10,8 +10,8 @@ import pytest
 
 from database.ledger.delivery_status import SyncState
 from pipeline.clients import Client, ClientId, SyncFrequency, UnreadableClient
+from pipeline.syncqueue import Tick
 from syncer.due import due_clients, is_due, stale, why_not
-from syncer.messages import Tick
 
 CLIENT = Client(
     client_id=ClientId("c"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.clients import SyncFrequency
-from syncer.messages import ClientSync, MessageError, Tick, parse, run_key, run_time
+from pipeline.syncqueue import ClientSync, MessageError, Tick, parse, run_key, run_time
 
 NOW = datetime(2026, 11, 23, 5, 0, 30, tzinfo=UTC)
 

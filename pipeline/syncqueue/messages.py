@@ -1,5 +1,7 @@
 """The two messages on the queue: a tick of a schedule, and the order to deliver to one client.
 
+An order may be limited to hours (a back-fill); then it has `since` and `until`, the first and the last hour, in UTC.
+
 A run key is the time of what asked for the run, to the minute for a tick (every syncer makes the same one of it) and to
 the second for a person, then who asked: `20261123T0500-hourly`, `20261123T050012-manual`. Keys sort by time.
 """
@@ -21,7 +23,9 @@ MAX_AHEAD = timedelta(hours=1)
 """A later run of a client makes earlier ones pointless, so a message of the far future would end its deliveries."""
 
 _RUN_KEY = re.compile(r"([0-9]{8}T[0-9]{4})([0-9]{2})?-(hourly|daily|weekly|manual)")
+_HOUR = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}(:00(:00)?)?(Z|[+-][0-9]{2}:[0-9]{2})?", re.ASCII)
 _MAX_BYTES = 4096
+_FIRST_YEAR = 2000  # years have four digits, or keys would not sort
 
 
 class MessageError(PoisonError):
@@ -37,11 +41,35 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hours:
+    """Limits of a back-fill, both included; None: no limit."""
+
+    first: datetime | None = None
+    last: datetime | None = None
+
+    @classmethod
+    def parse(cls, since: str | None, until: str | None, now: datetime) -> Hours:
+        """From texts like `2026-11-23T05`, without offset in UTC.
+
+        Raises HoursError, which says what is wrong, for what is no hour, lies after `now`, or is in the wrong order.
+        """
+        first, last = _hour("since", since, now), _hour("until", until, now)
+        if first and last and first > last:
+            raise HoursError("since lies after until", hint="both hours are included; since comes first")
+        return cls(first=first, last=last)
+
+
+class HoursError(PoisonError):
+    """Hours that can't be meant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSync:
     """Deliver to one client, under this key unless an unfinished run comes first."""
 
     client_id: ClientId
     run_key: str
+    hours: Hours = Hours()
 
     @property
     def reason(self) -> str:
@@ -50,7 +78,16 @@ class ClientSync:
 
     def to_body(self) -> str:
         """The message's text."""
-        return orjson.dumps({"client_id": self.client_id, "run_key": self.run_key}).decode()
+        members = {"client_id": self.client_id, "run_key": self.run_key}
+        for name, hour in (("since", self.hours.first), ("until", self.hours.last)):
+            if hour is not None:
+                members[name] = f"{hour:%Y-%m-%dT%H}"
+        return orjson.dumps(members).decode()
+
+
+def manual_order(client_id: ClientId, now: datetime, hours: Hours | None = None) -> ClientSync:
+    """A person asks: deliver now. Asked twice within a second it is one order."""
+    return ClientSync(client_id=client_id, run_key=run_key(now, MANUAL), hours=hours or Hours())
 
 
 def parse(body: str, now: datetime) -> Tick | ClientSync:
@@ -95,7 +132,33 @@ def _client_sync(members: dict[str, object], now: datetime) -> ClientSync:
         raise MessageError("run_key is missing")
     if run_time(key) > now + MAX_AHEAD:
         raise MessageError("run_key lies in the future")
-    return ClientSync(client_id=ClientId(client_id), run_key=key)
+    since, until = members.get("since"), members.get("until")
+    if not isinstance(since, str | None) or not isinstance(until, str | None):
+        raise MessageError("since or until isn't a text")
+    try:
+        hours = Hours.parse(since, until, now + MAX_AHEAD)
+    except HoursError as error:
+        raise MessageError(str(error.args[0])) from None
+    return ClientSync(client_id=ClientId(client_id), run_key=key, hours=hours)
+
+
+def _hour(name: str, text: str | None, now: datetime) -> datetime | None:
+    if text is None:
+        return None
+    if not _HOUR.fullmatch(text):
+        raise HoursError(f"{name} is no hour", hint="expected e.g. 2026-11-23T05 (UTC)")
+    try:
+        time = datetime.fromisoformat(text)
+        time = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise HoursError(f"{name} is no hour", hint="expected e.g. 2026-11-23T05 (UTC)") from None
+    if time.minute or time.second:  # an offset of half an hour
+        raise HoursError(f"{name} is no whole hour in UTC", hint="expected e.g. 2026-11-23T05 (UTC)")
+    if time > now:
+        raise HoursError(f"{name} lies in the future")
+    if time.year < _FIRST_YEAR:
+        raise HoursError(f"{name} lies before this pipeline")
+    return time
 
 
 def _tick(members: dict[str, object], now: datetime) -> Tick:
@@ -111,6 +174,6 @@ def _tick(members: dict[str, object], now: datetime) -> Tick:
         raise MessageError("time isn't RFC 3339") from None
     if moment > now + MAX_AHEAD:
         raise MessageError("time lies in the future")
-    if moment.year < 2000:  # a year of four digits, or keys would not sort
+    if moment.year < _FIRST_YEAR:
         raise MessageError("time lies before this pipeline")
     return Tick(frequency=SyncFrequency(frequency), time=moment)

@@ -1,0 +1,69 @@
+"""What a person does with the syncer: one delivery now, a test of a client's bucket."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+
+import orjson
+
+from pipeline.clients import Client, ClientId
+from pipeline.destination import ClientAccess, ConnectionReport, test_connection
+from pipeline.errors import PermanentError
+from pipeline.secrets import SecretBox
+from pipeline.settings import ClientStoreSettings, DatabaseSettings, DestinationSettings
+from pipeline.stores import open_store
+from pipeline.syncqueue import Hours, manual_order
+from syncer.pipeline import open_deliverer
+from syncer.settings import SyncerSettings
+
+_MARKS = {True: "ok    ", False: "FAILED", None: "-     "}
+
+
+class ConnectionSettings(DatabaseSettings, ClientStoreSettings, DestinationSettings):
+    """What a test of a client's bucket needs."""
+
+
+async def deliver_once(settings: SyncerSettings, stop: asyncio.Event, client_id: str, hours: Hours) -> None:
+    """Deliver to one client and print the runs that were finished. Raises what made it fail."""
+    order = manual_order(ClientId(client_id), datetime.now(UTC), hours)
+    async with open_deliverer(settings) as (deliverer, _):
+        delivering = asyncio.create_task(deliverer.deliver(order))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({delivering, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not delivering.done():
+            delivering.cancel()
+            await asyncio.gather(delivering, return_exceptions=True)
+            return
+        outcome = delivering.result()
+    sys.stdout.write(orjson.dumps({"client_id": order.client_id, "runs": outcome.run_keys}).decode() + "\n")
+
+
+async def connection_test(settings: ConnectionSettings, client_id: str) -> bool:
+    """Print what a delivery to the client would meet; whether it would work.
+
+    Raises PermanentError when there is no such client, or its settings can't be read.
+    """
+    box = SecretBox([key.get_secret_value() for key in settings.credentials_keys])
+    store = await open_store(kind=settings.client_store, project=settings.google_cloud_project, dsn=settings.ledger_dsn)
+    try:
+        client = await store.get(ClientId(client_id))
+    finally:
+        await store.close()
+    if not isinstance(client, Client):
+        raise PermanentError("there is no such client" if client is None else client.reason)
+    report = await test_connection(client, ClientAccess(settings, box))
+    sys.stdout.write(_text(report))
+    return report.ok
+
+
+def _text(report: ConnectionReport) -> str:
+    lines = []
+    for step in report.steps:
+        lines.append(f"{_MARKS[step.ok]}  {step.name}: {step.explanation}")
+        if step.what_to_do:
+            lines.append(f"        {step.what_to_do}")
+    lines += [f"WARNING {warning}" for warning in report.warnings]
+    return "\n".join(lines) + "\n"
