@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NewType, Protocol
 
+from pipeline.errors import TransientError
+
 ClientId = NewType("ClientId", str)
 
 _NEVER = datetime.fromtimestamp(0, UTC)
@@ -180,6 +182,17 @@ class UnreadableClient:
     updated_at: datetime
 
 
+class ClientChangedError(TransientError):
+    """The store holds something else than what the caller has seen: read again, decide again."""
+
+
+class Anything:
+    """Stands for "whatever the store holds now" in `ClientStore.put`."""
+
+
+ANYTHING = Anything()
+
+
 class ClientStore(Protocol):
     """The port to the client store; adapters in `pipeline.stores`.
 
@@ -195,8 +208,14 @@ class ClientStore(Protocol):
         """The client as it stands now; None when there is none."""
         ...
 
-    async def put(self, client: Client, *, actor: str) -> Client:
-        """Store `client` with a new updated_at, and an entry in configuration_changes. Durable on return."""
+    async def put(
+        self, client: Client, *, actor: str, replacing: Client | UnreadableClient | Anything | None = ANYTHING
+    ) -> Client:
+        """Store `client` with a new updated_at, and an entry in configuration_changes. Durable on return.
+
+        `replacing` is what the caller has seen under this id, None for nothing. Raises ClientChangedError, and stores
+        nothing, when that is no longer what the store holds.
+        """
         ...
 
     async def close(self) -> None:

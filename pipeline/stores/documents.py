@@ -7,11 +7,11 @@ those of its own document and those that the index holds for it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.clients import Client, ClientId, Domain, UnreadableClient
+from pipeline.clients import Anything, Client, ClientChangedError, ClientId, Domain, UnreadableClient
 
 SHOWN_FIELDS = frozenset(
     {
@@ -37,9 +37,13 @@ _BOOKKEEPING = {"created_at", "updated_at"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnreadableOwner(UnreadableClient):
-    """An unreadable client and those of its domains that could be read: they still are its own, nobody else's."""
+    """An unreadable client and those of its domains that could be read: they still are its own, nobody else's.
+
+    `document` is what is stored, secrets included, for whoever mends it.
+    """
 
     domains: tuple[Domain, ...] = ()
+    document: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,13 +94,24 @@ def read_client(
             reason = "client field can't be read"
     owned = normal_domains(domains + indexed)
     if client is None:
-        return UnreadableOwner(client_id=ClientId(client_id), reason=reason, updated_at=updated_at, domains=owned)
+        return UnreadableOwner(
+            client_id=ClientId(client_id), reason=reason, updated_at=updated_at, domains=owned, document=document
+        )
     return replace(client, domains=owned)
 
 
 def normal_domains(domains: Iterable[Domain]) -> tuple[Domain, ...]:
     """Each (host, valid_from) once, in order: both places usually hold the same."""
     return tuple(sorted(set(domains), key=lambda domain: (domain.host, domain.valid_from)))
+
+
+def expect(
+    replacing: Client | UnreadableClient | Anything | None, found: Client | UnreadableClient | None, client_id: str
+) -> None:
+    """Raise ClientChangedError when `found` is not what the caller of `put` has seen."""
+    if not isinstance(replacing, Anything) and replacing != found:
+        what = "there is one already" if replacing is None else "somebody else has changed it"
+        raise ClientChangedError(f"client {client_id} is not what it was: {what}", hint="read it again")
 
 
 def to_store(client: Client) -> dict[str, Any]:

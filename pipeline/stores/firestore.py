@@ -21,9 +21,9 @@ from google.auth import exceptions as auth_errors
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
 
-from pipeline.clients import Client, ClientId, Domain, UnreadableClient
+from pipeline.clients import ANYTHING, Anything, Client, ClientChangedError, ClientId, Domain, UnreadableClient
 from pipeline.errors import ConfigError, PermanentError, PipelineError, TransientError
-from pipeline.stores.documents import change_of, normal_domains, read_client, to_store
+from pipeline.stores.documents import change_of, expect, normal_domains, read_client, to_store
 
 _IDS_PER_QUERY = 30  # the most values that an `in` filter takes
 
@@ -68,16 +68,20 @@ class FirestoreClientStore:
                 return None
             return _read(snapshot, _by_client(await self._entries_of([client_id])))
 
-    async def put(self, client: Client, *, actor: str) -> Client:
+    async def put(
+        self, client: Client, *, actor: str, replacing: Client | UnreadableClient | Anything | None = ANYTHING
+    ) -> Client:
         """See `ClientStore`. One batch, so all or nothing.
 
-        Members of the document that are none of ours stay. Raises TransientError also when somebody else changed the
-        client at the same moment.
+        Members of the document that are none of ours stay. Raises ClientChangedError also when somebody else changed
+        the client at the same moment.
         """
         async with self._translated():
             snapshot = await self._snapshot(client.client_id)
             before = snapshot.to_dict() if snapshot.exists else None
             entries = await self._entries_of([client.client_id])
+            found = None if before is None else _read(snapshot, _by_client(entries))
+            expect(replacing, found, client.client_id)
             batch = self._firestore.batch()
             document = {**to_store(client), "updated_at": firestore.SERVER_TIMESTAMP}
             # The precondition is a compare-and-set: a change that came in between is not overwritten unread.
@@ -148,7 +152,7 @@ def _translate(error: google_errors.GoogleAPIError) -> PipelineError:
             hint = "the service account needs roles/datastore.user"
             return PermanentError(f"Firestore refused access: {name}", hint=hint)
         case google_errors.AlreadyExists() | google_errors.FailedPrecondition() | google_errors.Aborted():
-            return TransientError(f"the client was changed by somebody else at the same time: {name}")
+            return ClientChangedError(f"the client was changed by somebody else at the same time: {name}")
         case google_errors.NotFound():
             return PermanentError(
                 f"Firestore has no such database or document: {name}", hint="see GOOGLE_CLOUD_PROJECT"

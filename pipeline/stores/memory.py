@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.clients import Client, ClientId, UnreadableClient
-from pipeline.stores.documents import Change, change_of, read_client, to_store
+from pipeline.clients import ANYTHING, Anything, Client, ClientId, UnreadableClient
+from pipeline.stores.documents import Change, change_of, expect, read_client, to_store
 
 
 class MemoryClientStore:
@@ -33,10 +33,13 @@ class MemoryClientStore:
         self._called()
         return self._read(client_id) if client_id in self._documents else None
 
-    async def put(self, client: Client, *, actor: str) -> Client:
+    async def put(
+        self, client: Client, *, actor: str, replacing: Client | UnreadableClient | Anything | None = ANYTHING
+    ) -> Client:
         """See `ClientStore`."""
         self._called()
         before = self._documents.get(client.client_id)
+        expect(replacing, self._read(client.client_id) if before is not None else None, client.client_id)
         self.changes.append(change_of(before, client, actor=actor))
         old = {"created_at": self._clock().isoformat()} if before is None else before
         self._index = [entry for entry in self._index if entry["client_id"] != client.client_id]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from pipeline.clients import Client, ClientId, UnreadableClient
+from pipeline.clients import ANYTHING, Anything, Client, ClientId, UnreadableClient
 from pipeline.errors import ConfigError, PermanentError, TransientError
-from pipeline.stores.documents import change_of, normal_domains, read_client, to_store
+from pipeline.stores.documents import change_of, expect, normal_domains, read_client, to_store
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -65,16 +65,19 @@ class PostgresClientStore:
         async with self._transaction() as connection:
             return await _read(connection, client_id)
 
-    async def put(self, client: Client, *, actor: str) -> Client:
+    async def put(
+        self, client: Client, *, actor: str, replacing: Client | UnreadableClient | Anything | None = ANYTHING
+    ) -> Client:
         """See `ClientStore`. One transaction. Members of the document that are none of ours stay."""
         async with self._transaction() as connection:
             # Two first puts of one client would both find nothing; the lock lasts until the commit.
             await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (client.client_id,))
             cursor = await connection.execute(
-                "SELECT document FROM pipeline.clients WHERE client_id = %s", (client.client_id,)
+                "SELECT document FROM pipeline.clients WHERE client_id = %s FOR UPDATE", (client.client_id,)
             )
             row = await cursor.fetchone()
             before = row[0] if row else None
+            expect(replacing, await _read(connection, client.client_id), client.client_id)
             values = {"client_id": client.client_id, "document": Jsonb(to_store(client))}
             await connection.execute(_UPDATE if row else _INSERT, values)
             await connection.execute("DELETE FROM pipeline.domain_index WHERE client_id = %s", (client.client_id,))

@@ -19,7 +19,16 @@ from google.cloud.firestore_v1.base_query import FieldFilter
 from psycopg.types.json import Jsonb
 
 from local.stack import Stack
-from pipeline.clients import Client, ClientId, ClientStore, Domain, PrivacyLevel, PseudonymKey, UnreadableClient
+from pipeline.clients import (
+    Client,
+    ClientChangedError,
+    ClientId,
+    ClientStore,
+    Domain,
+    PrivacyLevel,
+    PseudonymKey,
+    UnreadableClient,
+)
 from pipeline.errors import ConfigError, PermanentError, TransientError
 from pipeline.stores import open_store
 from pipeline.stores.memory import MemoryClientStore
@@ -159,6 +168,13 @@ def make_client(client_id: str = "acme", **fields: Any) -> Client:
     )
 
 
+async def until_later(bench: Bench, client: Client, moment: datetime) -> Client:
+    """Store `client` until the store's own clock shows more than `moment`: the emulator's has milliseconds."""
+    while (stored := await bench.store.put(client, actor="tester")).updated_at <= moment:
+        pass
+    return stored
+
+
 async def test_put_then_get_returns_every_field(bench: Bench) -> None:
     client = make_client(created_at=JANUARY, email="ops@example.com", billing_rate_per_1k=0.25)
     stored = await bench.store.put(client, actor="tester")
@@ -181,8 +197,7 @@ async def test_updated_at_is_the_stores_time_and_moves_on(bench: Bench) -> None:
 
 async def test_changed_since_returns_changed_clients_and_all_for_none(bench: Bench) -> None:
     old = await bench.store.put(make_client("old"), actor="tester")
-    await asyncio.sleep(0.01)  # the emulator's time stamps have milliseconds
-    new = await bench.store.put(make_client("new", is_active=False), actor="tester")
+    new = await until_later(bench, make_client("new", is_active=False), old.updated_at)
     assert await bench.store.changed_since(new.updated_at) == [new]
     assert sorted(c.client_id for c in await bench.store.changed_since(None)) == ["new", "old"]
     assert sorted(c.client_id for c in await bench.store.changed_since(old.updated_at)) == ["new", "old"]
@@ -202,10 +217,11 @@ async def test_domains_are_replaced_as_a_whole(bench: Bench) -> None:
 
 async def test_index_entry_of_another_tool_belongs_to_its_client(bench: Bench) -> None:
     client = await bench.store.put(make_client(), actor="tester")
-    await asyncio.sleep(0.01)
+    await until_later(bench, make_client("clock", domains=()), client.updated_at + timedelta(milliseconds=1))
     await bench.write_index("acme", "second.example.com", JANUARY)
     await bench.write_index("nobody", "third.example.com", JANUARY)
-    (found,) = await bench.store.changed_since(client.updated_at + timedelta(milliseconds=1))
+    changed = await bench.store.changed_since(client.updated_at + timedelta(milliseconds=1))
+    (found,) = (entry for entry in changed if entry.client_id != "clock")
     assert isinstance(found, Client)
     assert {domain.host for domain in found.domains} == {"shop.example.com", "second.example.com"}
     assert await bench.store.put(replace(found, domains=()), actor="tester") == await bench.store.get(client.client_id)
@@ -275,6 +291,41 @@ async def test_concurrent_puts_leave_one_whole_client(bench: Bench) -> None:
     final = await bench.store.get(ClientId("acme"))
     assert isinstance(final, Client)
     assert [domain.host for domain in final.domains] == [f"{final.name}.example.com"]
+
+
+async def test_put_replaces_only_what_its_caller_has_seen(bench: Bench) -> None:
+    first = await bench.store.put(make_client(), actor="tester", replacing=None)
+    second = await bench.store.put(replace(first, name="Second"), actor="tester", replacing=first)
+    with pytest.raises(ClientChangedError):
+        await bench.store.put(replace(first, name="Lost update"), actor="tester", replacing=first)
+    with pytest.raises(ClientChangedError):
+        await bench.store.put(make_client(), actor="tester", replacing=None)
+    with pytest.raises(ClientChangedError):
+        await bench.store.put(make_client("other"), actor="tester", replacing=replace(second, client_id=ClientId("x")))
+    assert await bench.store.get(first.client_id) == second
+    assert await bench.store.get(ClientId("other")) is None
+    assert len(await bench.changes("acme")) == 2
+    await bench.write_index("acme", "second.example.com", JANUARY)
+    with pytest.raises(ClientChangedError):  # a domain that another tool has added is a change too
+        await bench.store.put(second, actor="tester", replacing=second)
+    await bench.write_raw("acme", {"privacy_level": "none"})
+    unreadable = await bench.store.get(first.client_id)
+    mended = await bench.store.put(make_client(), actor="tester", replacing=unreadable)
+    assert await bench.store.get(first.client_id) == mended
+
+
+async def test_of_concurrent_puts_that_saw_the_same_one_wins(bench: Bench) -> None:
+    first = await bench.store.put(make_client(), actor="tester")
+
+    async def put(number: int) -> Client | None:
+        try:
+            return await bench.store.put(replace(first, name=str(number)), actor="tester", replacing=first)
+        except TransientError:
+            return None
+
+    winners = [client for client in await asyncio.gather(*map(put, range(3))) if client]
+    assert len(winners) == 1
+    assert await bench.store.get(first.client_id) == winners[0]
 
 
 @pytest.mark.parametrize("kind", ["postgres", "firestore"])
