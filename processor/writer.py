@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 
-from database.ledger import Pool, connected
+from database.ledger import Pool, connected, records
 from database.ledger import chunks as ledger
 from pipeline import failpoints, metrics
 from pipeline.gzip import member
@@ -30,7 +30,6 @@ class Writer:
         with metrics.CHUNK_SECONDS.time():
             async with asyncio.TaskGroup() as tasks:
                 puts = [tasks.create_task(self._put(chunk, draft, partition)) for draft in chunk.drafts.values()]
-            failpoints.reach("processor.after_put")
             assert chunk.first_position is not None
             commit = ledger.ChunkCommit(
                 id=chunk.id,
@@ -43,6 +42,8 @@ class Writer:
                 counts=chunk.counts(),
                 objects=[put.result() for put in puts],
             )
+            await records.put_chunk(self._bucket, commit)
+            failpoints.reach("processor.after_put")
             async with connected(self._pool) as connection:
                 await ledger.commit_chunk(connection, commit)
             failpoints.reach("processor.after_ledger")

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from database import preflight, source
 from database.ledger import Pool, connected, open_pool
 from database.ledger import stream as ledger
+from database.ledger.records import known_histories
 from pipeline import failpoints, kafka, logs, metrics
 from pipeline.errors import TransientError
 from pipeline.events import Event
@@ -152,6 +153,7 @@ async def stream(
             state = await ledger.stream_state(ledger_connection, slot)
             known = await ledger.kafka_tails(ledger_connection)
             partitions = await ledger.layout_of(ledger_connection, topic, settings.kafka_partitions)
+            histories = await known_histories(ledger_connection)
         recorded_until = state.last_position if state else None
 
         options = kafka.connection_options(settings)
@@ -177,6 +179,8 @@ async def stream(
             flush_seconds=settings.raw_flush_seconds,
             max_bytes=settings.raw_max_bytes,
             turned=health.turned,
+            histories=histories,
+            tails=known,
         )
         transactions = Transactions(epochs, await read_types(db))
         held = Stream(connection=connection, transactions=transactions, publisher=publisher, recorder=recorder)

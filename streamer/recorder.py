@@ -6,12 +6,15 @@ The order of safety: object in S3, Kafka's answer for all its events, ledger row
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import IO
 
 from database.ledger import Pool, connected
 from database.ledger import stream as ledger
+from database.ledger.records import History, history_text, tails_text
+from database.ledger.stream import KafkaTail
 from pipeline import failpoints, logs, metrics
 from pipeline.errors import TransientError
 from pipeline.events import Event
@@ -53,8 +56,13 @@ class Recorder:
         flush_seconds: float,
         max_bytes: int,
         turned: Callable[[], None],
+        histories: Sequence[History] = (),
+        tails: Mapping[int, KafkaTail] = MappingProxyType({}),
     ) -> None:
-        """`epoch`: of the server, the fence against readers of another history. `turned` is called while it waits."""
+        """`epoch`: of the server, the fence against readers of another history. `turned` is called while it waits.
+
+        `histories` and `tails` (of the ledger's last object) go into the metadata: a lost ledger is rebuilt from there.
+        """
         self._slot = slot
         self._epoch = epoch
         self._pool = pool
@@ -65,6 +73,8 @@ class Recorder:
         self._flush_seconds = flush_seconds
         self._max_bytes = max_bytes
         self._turned = turned
+        self._histories = history_text(histories)
+        self._tails = tails
         self._file: RawFile | None = None
         self._closed: asyncio.Queue[_Closed] = asyncio.Queue(QUEUED_FILES)
         self._unfinished = 0
@@ -142,6 +152,8 @@ class Recorder:
             "events": str(file.events),
             "min-commit-time": str(earliest),
             "max-commit-time": str(latest),
+            "history": self._histories,
+            "previous-tails": tails_text(self._tails),
         }
         await self._put(file, body, metadata)
         failpoints.reach("streamer.after_put")
@@ -163,7 +175,7 @@ class Recorder:
         async with connected(self._pool) as connection:
             await ledger.commit_raw_object(connection, self._slot, self._epoch, raw)
         failpoints.reach("streamer.after_ledger")
-        self._previous = last
+        self._previous, self._tails = last, tails
         file.discard()
         metrics.RAW_OBJECTS.inc()
         metrics.RAW_EVENTS.inc(file.events)

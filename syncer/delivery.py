@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from psycopg.errors import UniqueViolation
 
-from database.ledger import Pool, connected, deliveries
+from database.ledger import Pool, connected, deliveries, records
 from database.ledger.completeness import frontier_of, last_complete_hour
 from database.ledger.deliveries import OpenFile, Run, RunBusyError
 from pipeline import logs, metrics
@@ -191,6 +191,8 @@ class Deliverer:
     async def _deliver(self, run: Run) -> None:
         async with AsyncExitStack() as stack:
             buckets = _Buckets(stack)
+            async with connected(self.pool) as connection:
+                await records.put_plan(self._processed, connection, run.id)
             while True:
                 read_at = time.monotonic()
                 client = await self._client(run.client_id)
