@@ -16,8 +16,9 @@ demo: $(VENV)/.ready
 	$(BIN)/python -m local demo $(if $(SECONDS_ARG),--seconds $(SECONDS_ARG),)
 
 ## make test               all checks and all tests
+# Two workers, a stack for each: most tests wait for something. A file stays with one worker, since its tests share a scene.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 ## make chaos              the long tests: faults at random, for minutes
 chaos: $(VENV)/.ready
