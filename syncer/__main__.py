@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from pipeline.service import S, run
 from pipeline.syncqueue import Hours, HoursError
-from syncer import commands
+from syncer import commands, dead_letters
 from syncer.pipeline import serve
 from syncer.settings import SyncerSettings
 
@@ -33,6 +33,15 @@ def main(arguments: list[str]) -> int:
         case "test-connection":
             return _ask(
                 commands.ConnectionSettings, lambda settings: commands.connection_test(settings, options.client)
+            )
+        case "dead-letters":
+            return _ask(
+                dead_letters.DeadLetterSettings,
+                lambda settings: (
+                    dead_letters.redrive(settings, options.id)
+                    if options.action == "redrive"
+                    else dead_letters.show(settings)
+                ),
             )
         case _:
             return run("syncer", SyncerSettings, serve)
@@ -57,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     once.add_argument("--until", metavar="HOUR", help="last hour, included")
     test = commands.add_parser("test-connection", help="try a client's bucket and say in words what is missing")
     test.add_argument("--client", required=True, metavar="ID")
+    dead = commands.add_parser("dead-letters", help="messages that failed too often").add_subparsers(
+        dest="action", required=True
+    )
+    dead.add_parser("list", help="each with its reason, as JSON lines; they stay where they are")
+    back = dead.add_parser("redrive", help="put those that can be read back on the queue")
+    back.add_argument("--id", action="append", metavar="MESSAGE_ID", help="only this one; may be repeated")
     return parser
 
 

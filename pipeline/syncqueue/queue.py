@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -34,6 +35,7 @@ class Message:
     id: str
     body: str = field(repr=False)
     receipt: str = field(repr=False)
+    sent_at: datetime
     receives: int
     """How often it was received, this time included."""
 
@@ -46,21 +48,24 @@ class Queue:
         self._url = url
         self.max_receives: int | None = None
         """After so many receives SQS moves a message to the dead-letter queue; None: never."""
+        self._dead_letters: str | None = None
+        """The ARN of that queue."""
 
-    async def receive(self, most: int, invisible_seconds: float) -> list[Message]:
-        """Up to `most` messages; waits up to 20 s for the first one."""
+    async def receive(self, most: int, invisible_seconds: float, *, wait_seconds: int = _WAIT_SECONDS) -> list[Message]:
+        """Up to `most` messages; waits up to `wait_seconds` for the first one."""
         answer = await self._call(
             "receive_message",
             MaxNumberOfMessages=min(most, _BATCH),
-            WaitTimeSeconds=_WAIT_SECONDS,
+            WaitTimeSeconds=wait_seconds,
             VisibilityTimeout=_seconds(invisible_seconds),
-            MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
         )
         return [
             Message(
                 id=item["MessageId"],
                 body=item["Body"],
                 receipt=item["ReceiptHandle"],
+                sent_at=datetime.fromtimestamp(int(item.get("Attributes", {}).get("SentTimestamp", 0)) / 1000, UTC),
                 receives=int(item.get("Attributes", {}).get("ApproximateReceiveCount", 1)),
             )
             for item in answer.get("Messages", ())
@@ -95,11 +100,24 @@ class Queue:
         """Raise unless the queue exists and may be used; learn its redrive policy."""
         answer = await self._call("get_queue_attributes", AttributeNames=["QueueArn", "RedrivePolicy"])
         policy = answer.get("Attributes", {}).get("RedrivePolicy")
-        self.max_receives = int(orjson.loads(policy)["maxReceiveCount"]) if policy else None
+        members = orjson.loads(policy) if policy else {}
+        self.max_receives = int(members["maxReceiveCount"]) if members else None
+        self._dead_letters = members.get("deadLetterTargetArn")
+
+    async def dead_letters(self) -> Queue | None:
+        """The queue of the messages that were received too often; None when `check` has found none."""
+        if self._dead_letters is None:
+            return None
+        account, name = self._dead_letters.split(":")[-2:]
+        answer = await self._ask("get_queue_url", QueueName=name, QueueOwnerAWSAccountId=account)
+        return Queue(self._client, answer["QueueUrl"])
 
     async def _call(self, operation: str, **arguments: Any) -> Any:
+        return await self._ask(operation, QueueUrl=self._url, **arguments)
+
+    async def _ask(self, operation: str, **arguments: Any) -> Any:
         try:
-            return await getattr(self._client, operation)(QueueUrl=self._url, **arguments)
+            return await getattr(self._client, operation)(**arguments)
         except ClientError as error:
             raise _translate(error) from error
         except NoCredentialsError as error:

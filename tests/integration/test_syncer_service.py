@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -15,7 +16,7 @@ import pytest
 
 from local.ports import choose
 from local.stack import Stack
-from tests.integration.syncer_scene import Scene, eventually, open_scene
+from tests.integration.syncer_scene import HOUR, Scene, eventually, open_scene
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,58 @@ async def test_tick_delivers_to_due_clients_and_a_broken_one_delays_nobody(scene
         assert await asyncio.wait_for(process.wait(), 20) == 0
 
 
+async def test_dead_letters_are_listed_with_a_reason_and_sent_back(scene: Scene) -> None:
+    client = await scene.add_client(client_s3_bucket="no-such-bucket-there-is")
+    await scene.add_objects(client)
+    order = {"client_id": client.client_id, "run_key": "20241123T0600-hourly"}
+    status, _, _ = await scene.finish("run", "--client", client.client_id)
+    assert status == 1
+    url = scene.environment["SYNC_QUEUE_URL"] + "-dead"
+    async with scene.stack.aws.client("sqs") as sqs:
+        await sqs.purge_queue(QueueUrl=url)
+        for body in (json.dumps(order), json.dumps(tick()), '{"client_id": "203.0.113.9"}'):
+            await sqs.send_message(QueueUrl=url, MessageBody=body)
+    status, output, log = await scene.finish("dead-letters", "list")
+    assert status == 0, log
+    listed = {item["what"]: item for item in map(json.loads, output.splitlines())}
+    assert listed["order"]["client_id"] == client.client_id
+    assert "the bucket does not exist" in listed["order"]["reason"]
+    assert listed["tick"]["frequency"] == "hourly"
+    assert listed["no message of ours"]["reason"] == "client_id isn't an id"
+    assert "203.0.113.9" not in output + log
+    one = listed["tick"]["message_id"]
+    status, output, log = await scene.finish("dead-letters", "redrive", "--id", one)
+    assert (status, json.loads(output)) == (0, {"sent_back": 1, "left": 2}), log
+    assert (await scene.finish("dead-letters", "redrive", "--id", one))[0] == 1  # it is no longer there
+    status, output, log = await scene.finish("dead-letters", "redrive")
+    assert (status, json.loads(output)) == (0, {"sent_back": 1, "left": 1}), log
+    async with scene.stack.aws.client("sqs") as sqs:
+        back = await sqs.receive_message(QueueUrl=scene.environment["SYNC_QUEUE_URL"], MaxNumberOfMessages=10)
+        await sqs.purge_queue(QueueUrl=scene.environment["SYNC_QUEUE_URL"])
+        await sqs.purge_queue(QueueUrl=url)
+    assert json.dumps(order) in [message["Body"] for message in back["Messages"]]
+
+
+async def test_commands_say_what_is_wrong_in_words(scene: Scene) -> None:
+    client = await scene.add_client()
+    broken = await scene.change(client, client_s3_secret_key=scene.box.encrypt("very-secret"))
+    status, output, log = await scene.finish("test-connection", "--client", broken.client_id)
+    assert status == 1
+    assert "FAILED  write" in output
+    assert "the secret key does not belong to the access key" in output
+    assert "very-secret" not in output + log
+    await scene.change(client)
+    status, output, log = await scene.finish("test-connection", "--client", client.client_id)
+    assert (status, output.count("ok    ")) == (0, 3), log
+    for command in ("test-connection", "run"):
+        status, _, log = await scene.finish(command, "--client", "nobody")
+        assert status == 1
+        assert "no such client" in log or "unknown client" in log
+    status, _, log = await scene.finish("run", "--client", client.client_id, "--since", "2999-01-01T00")
+    assert status == 2
+    assert "since lies in the future" in log
+
+
 async def dead_letters(scene: Scene) -> list[str]:
     url = scene.environment["SYNC_QUEUE_URL"] + "-dead"
     async with scene.stack.aws.client("sqs") as sqs:
@@ -105,18 +158,29 @@ async def test_post_sync_run_needs_the_key_and_a_client_that_may_be_served(scene
     client = await scene.add_client()
     paused = await scene.add_client(is_active=False)
     events = await scene.add_objects(client)
+    await scene.add_objects(client, hour=HOUR + timedelta(hours=1))
     async with running(scene) as (_, http):
         assert (await http.post("/sync/run", json={"client_id": client.client_id})).status_code == 401
         http.headers["Authorization"] = f"Bearer {scene.environment['ADMIN_API_KEY']}"
         assert (await http.post("/sync/run", json={"client_id": "nobody"})).status_code == 404
         assert (await http.post("/sync/run", json={"client_id": paused.client_id})).status_code == 409
-        accepted = await http.post("/sync/run", json={"client_id": client.client_id})
+        for hours in (
+            {"since": "yesterday"},
+            {"since": "2024-11-23T05:30"},
+            {"until": "2999-01-01T00"},
+            {"since": "2024-11-23T06", "until": "2024-11-23T05"},
+        ):
+            refused = await http.post("/sync/run", json={"client_id": client.client_id, **hours})
+            assert refused.status_code == 422, hours
+            assert "expected" in refused.text or "lies" in refused.text
+        hours = {"since": "2024-11-23T05", "until": "2024-11-23T05:00:00Z"}
+        accepted = await http.post("/sync/run", json={"client_id": client.client_id, **hours})
         assert accepted.status_code == 202
         found = await eventually(finished(http, client.client_id))
         assert found["last_run"]["run_key"] == accepted.json()["run_key"]
         assert found["last_run"]["run_key"].endswith("-manual")
         assert found["last_run"]["events"] == len(events)
-        assert found["pending"] == {"objects": 0, "events": 0, "bytes": 0}
+        assert found["pending"]["events"] == 3  # of an hour that was not asked for
 
 
 @asynccontextmanager
