@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pipeline.clients import PrivacyLevel
 from pipeline.privacy import record
 from pipeline.privacy.errors import UnparsableRecord
 from pipeline.privacy.members import NO_HASH
@@ -13,6 +14,9 @@ from pipeline.privacy.walk import LONGEST_PATH
 
 MOST_PATHS = 100
 """More paths than these are counted, not listed: `redacted_more`."""
+
+ENCRYPTION = "aws:kms"
+"""How objects with records of level hipaa are stored, and what these records say: SSE-KMS."""
 
 _OURS = frozenset(("privacy", "ip_hash", "ip_hash_key_version"))
 _HASH = re.compile('"[0-9a-f]{64}"')
@@ -80,6 +84,7 @@ def print_envelope(text: str, level: str, version: str, paths: list[str], said: 
     printed = '","'.join(listed).replace(record.QUOTE, '\\"').replace(record.BACKSLASH, "\\\\")
     printed = f'["{printed}"]' if listed else "[]"
     comma = "" if text[:-1].strip() == "{" else ","
+    said = f'{said},"encryption":"{ENCRYPTION}"' if level == PrivacyLevel.HIPAA else said
     return (
         f'{text[:-1]}{comma}"privacy":{{"level":"{level}","policy_version":"{version}","redacted":{printed}{more}'
         f',"consent":{said}}}}}'

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pipeline.clients import Client, PrivacyLevel
 from pipeline.privacy import consent, people, record
-from pipeline.privacy.envelope import Envelope, open_envelope, print_envelope
+from pipeline.privacy.envelope import ENCRYPTION, Envelope, open_envelope, print_envelope
 from pipeline.privacy.errors import PolicyError, UnparsableRecord
 from pipeline.privacy.members import Engine
 from pipeline.privacy.pseudonyms import Pseudonyms
@@ -50,17 +50,17 @@ class Policy:
         self.version = _version(client, self._rules, pseudonyms)
         self._standard = Standard(self.version, self._rules, keep_addresses=client.ip_collection_enabled)
 
-    def apply(self, line: bytes) -> Filtered:
-        """Filter one record, a JSON object in one line without its end.
+    def apply(self, line: bytes, *, page: bool = False) -> Filtered:
+        """Filter one record, a JSON object in one line without its end; or, with `page`, what a page has sent.
 
         Raises UnparsableRecord when the line can't be read as the level needs; nothing else, whatever the bytes.
         """
         if self._engine is None:
-            plain, removed = self._standard.apply(line)
+            plain, removed = self._standard.apply(line, page=page)
             return Filtered(plain, ("ip",) if removed else ())
         envelope = open_envelope(record.decode(line))
         walk = Walk(self._engine, envelope.text, previous_hash=envelope.ip_hash)
-        walk.run(self._engine.book.column)
+        walk.run(self._engine.book.event if page else self._engine.book.column)
         decision = walk.settle(self._rules)
         if self._rules.drop and not decision.analytics:
             return Filtered(None, ("consent",))
@@ -127,5 +127,6 @@ def _version(client: Client, rules: consent.Rules, pseudonyms: Pseudonyms | None
         "ip_collection_enabled": client.ip_collection_enabled,
         "consent": [rules.required, rules.objections, rules.dnt_is_refusal, rules.drop],
         "key_versions": pseudonyms.versions if pseudonyms else [],
+        "encryption": ENCRYPTION if client.privacy_level is PrivacyLevel.HIPAA else None,
     }
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:24]

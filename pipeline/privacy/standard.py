@@ -35,8 +35,10 @@ class Standard:
         self._keep_addresses = keep_addresses
         self._endings: dict[object, bytes] = {}
 
-    def apply(self, line: bytes) -> tuple[bytes, bool]:
+    def apply(self, line: bytes, *, page: bool = False) -> tuple[bytes, bool]:
         """The line with its `privacy` member, and whether the address was taken out.
+
+        `page`: the line is what a page has sent, so consent stands in it, not in its raw_event_data.
 
         Raises UnparsableRecord when the line isn't an object in one line; nothing else is checked.
         """
@@ -45,16 +47,16 @@ class Standard:
         if line.rfind(b'"privacy"') >= 0 or (b"\\" in line and line.rfind(b"\\u00") >= 0):
             envelope = open_envelope(record.decode(line), addresses=False)
             if envelope.redacted:
-                return self._again(envelope)
+                return self._again(envelope, page)
             line = envelope.text.encode()
         removed = False
         if not self._keep_addresses:
             line, removed = _without_address(line)
-        ending = self._ending(line, removed)
+        ending = self._ending(line, removed, page)
         return line[:-1] + (ending if b'"' in line else ending[1:]), removed
 
-    def _ending(self, line: bytes, removed: bool) -> bytes:
-        said = _said(line)
+    def _ending(self, line: bytes, removed: bool, page: bool) -> bytes:
+        said = _said(line, page)
         try:
             known = self._endings.get((removed, said))
         except TypeError:
@@ -73,14 +75,14 @@ class Standard:
         printed = print_envelope("{}", "standard", self._version, paths, consent.printed(scope, decision))
         return b"," + printed[1:].encode()
 
-    def _again(self, envelope: Envelope) -> tuple[bytes, bool]:
+    def _again(self, envelope: Envelope, page: bool) -> tuple[bytes, bool]:
         """A record that the engine has seen before: what was removed then stays listed."""
         line, removed = envelope.text.encode(), False
         if not self._keep_addresses:
             line, removed = _without_address(line)
         text = line.decode()
         paths = envelope.still_there(text, ["ip_address"] if removed else [])
-        ending = self._print(_said(line), paths)
+        ending = self._print(_said(line, page), paths)
         return line[:-1] + (ending if b'"' in line else ending[1:]), removed
 
 
@@ -88,14 +90,14 @@ _Said = tuple[tuple[str, Any], ...]
 """What raw_event_data says: pairs of member and value, a consent object as pairs again."""
 
 
-def _said(line: bytes) -> _Said:
+def _said(line: bytes, page: bool) -> _Said:
     start = line.find(_DATA)
-    if start < 0:
+    if start < 0 and not page:
         return ()
     try:
-        data = orjson.loads(line[start + 17 : -1])
+        data = orjson.loads(line if page else line[start + 17 : -1])
     except orjson.JSONDecodeError:
-        return _said_slowly(line)
+        return _said_slowly(line, page)
     if not isinstance(data, dict):
         return ()
     said = data.get("consent")
@@ -108,10 +110,12 @@ def _pairs(value: object) -> object:
     return tuple(value.items()) if isinstance(value, dict) else value
 
 
-def _said_slowly(line: bytes) -> _Said:
+def _said_slowly(line: bytes, page: bool) -> _Said:
     """The same from a record that orjson doesn't read: member by member, reading only those that matter."""
     try:
         text = record.decode(line)
+        if page:
+            return _said_in(text)
         for name, start, end in members(text):
             if record.unescape(name) == "raw_event_data":
                 return _said_in(text[text.index(":", start + len(name) + 2) + 1 : end].strip())
