@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import orjson
@@ -19,6 +19,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
 from database.ledger.chunks import ChunkCommit, ConsumerPosition, ProcessedObject
+from database.ledger.revisions import NewObject, Revision, Rows
 from database.ledger.stream import KafkaTail
 from pipeline import gzip
 from pipeline.errors import PoisonError
@@ -28,6 +29,7 @@ from pipeline.s3 import ObjectStore, digest
 
 CHUNKS = "ledger/chunks/"
 PLANS = "ledger/plans/"
+REVISIONS = "ledger/revisions/"
 
 _MOST_TAILS = 1_000
 """Characters. S3 takes 2 KB of metadata in all; beyond that the tails are found in Kafka."""
@@ -73,12 +75,18 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChunkRecord:
-    """A chunk that was, or was about to be, committed."""
+class RevisionRecord:
+    """A revision of a cell that was, or was about to be, committed. `superseded` are keys of objects."""
 
-    commit: ChunkCommit
-    supersedes: tuple[str, ...]
-    """Keys of the objects that it replaces: of a replay."""
+    id: int
+    cause: Literal["replay", "quarantine", "release"]
+    client_id: str
+    hour: datetime
+    superseded: tuple[str, ...]
+    removed: Rows
+    added: Rows
+    objects: tuple[NewObject, ...]
+    summary: Mapping[str, Any]
 
 
 async def known_histories(connection: AsyncConnection) -> list[History]:
@@ -150,12 +158,12 @@ def chunk_key(topic: str, partition: int, first_offset: int, chunk_id: UUID) -> 
     return f"{CHUNKS}{topic}/{partition}/{first_offset:020d}-{chunk_id}.json.gz"
 
 
-async def put_chunk(bucket: ObjectStore, chunk: ChunkCommit, supersedes: Sequence[str] = ()) -> None:
+async def put_chunk(bucket: ObjectStore, chunk: ChunkCommit) -> None:
     """Leave the record of `chunk` in the processed bucket: before its commit, durable on return.
 
-    `supersedes`: keys of objects that the same transaction supersedes. Raises what `ObjectStore.put_new` raises.
+    Raises what `ObjectStore.put_new` raises.
     """
-    body = encode_chunk(ChunkRecord(commit=chunk, supersedes=tuple(supersedes)))
+    body = encode_chunk(chunk)
     first_offset = min(chunk.before.next_offset, chunk.after.next_offset)
     await bucket.put_new(
         chunk_key(chunk.topic, chunk.partition, first_offset, chunk.id),
@@ -170,9 +178,8 @@ async def put_chunk(bucket: ObjectStore, chunk: ChunkCommit, supersedes: Sequenc
     )
 
 
-def encode_chunk(record: ChunkRecord) -> bytes:
+def encode_chunk(chunk: ChunkCommit) -> bytes:
     """The bytes of a chunk's record."""
-    chunk = record.commit
     document = {
         "id": str(chunk.id),
         "topic": chunk.topic,
@@ -182,19 +189,16 @@ def encode_chunk(record: ChunkRecord) -> bytes:
         "after": _stand(chunk.after),
         "first_position": str(chunk.first_position),
         "counts": [[hour, *names, events] for (hour, *names), events in chunk.counts.items()],
-        "objects": [
-            {name: getattr(item, name) for name in ProcessedObject.__dataclass_fields__} for item in chunk.objects
-        ],
-        "supersedes": record.supersedes,
+        "objects": [_members(item) for item in chunk.objects],
     }
     return gzip.member(orjson.dumps(document))
 
 
-def decode_chunk(body: bytes) -> ChunkRecord:
+def decode_chunk(body: bytes) -> ChunkCommit:
     """The inverse of `encode_chunk`. Raises PoisonError."""
     document = _document(body)
     try:
-        commit = ChunkCommit(
+        return ChunkCommit(
             id=UUID(document["id"]),
             topic=document["topic"],
             partition=document["partition"],
@@ -208,7 +212,6 @@ def decode_chunk(body: bytes) -> ChunkRecord:
             },
             objects=[_object(item) for item in document["objects"]],
         )
-        return ChunkRecord(commit=commit, supersedes=tuple(document["supersedes"]))
     except (KeyError, TypeError, ValueError) as error:
         raise PoisonError("a chunk's record is damaged") from error
 
@@ -221,6 +224,10 @@ def _object(item: dict[str, Any]) -> ProcessedObject:
     return ProcessedObject(**values)
 
 
+def _members(item: ProcessedObject) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in ProcessedObject.__dataclass_fields__}
+
+
 def _stand(stand: ConsumerPosition) -> list[Any]:
     return [stand.next_offset, stand.last_sequence, str(stand.last_position)]
 
@@ -230,6 +237,63 @@ def _parse_stand(parts: Any) -> ConsumerPosition:
     return ConsumerPosition(
         next_offset=int(next_offset), last_sequence=int(last_sequence), last_position=Position.parse(last_position)
     )
+
+
+def revision_key(revision_id: int) -> str:
+    """The key of a revision's record."""
+    return f"{REVISIONS}{revision_id:020d}.json.gz"
+
+
+async def put_revision(bucket: ObjectStore, revision: Revision, superseded: Sequence[str]) -> None:
+    """Leave the record of `revision` in the processed bucket: after its objects, before it is committed.
+
+    `superseded`: the keys of the objects whose ids it names. Raises what `ObjectStore.put_new` raises.
+    """
+    body = encode_revision(revision, superseded)
+    metadata = {"revision": str(revision.id), "client-id": revision.client_id}
+    await bucket.put_new(revision_key(revision.id), body, sha256=digest(body), metadata=metadata, content_type=_JSON)
+
+
+def encode_revision(revision: Revision, superseded: Sequence[str]) -> bytes:
+    """The bytes of a revision's record."""
+    document = {
+        "id": revision.id,
+        "cause": revision.cause,
+        "client_id": revision.client_id,
+        "hour": revision.hour,
+        "superseded": list(superseded),
+        "removed": [[str(chunk), *key, events] for (chunk, key), events in revision.removed.items()],
+        "added": [[str(chunk), *key, events] for (chunk, key), events in revision.added.items()],
+        "objects": [[str(new.chunk_id), _members(new.object)] for new in revision.objects],
+        "summary": dict(revision.summary),
+    }
+    return gzip.member(orjson.dumps(document))
+
+
+def decode_revision(body: bytes) -> RevisionRecord:
+    """The inverse of `encode_revision`. Raises PoisonError."""
+    document = _document(body)
+    try:
+        return RevisionRecord(
+            id=int(document["id"]),
+            cause=document["cause"],
+            client_id=document["client_id"],
+            hour=_time(document["hour"]),
+            superseded=tuple(document["superseded"]),
+            removed=_rows(document["removed"]),
+            added=_rows(document["added"]),
+            objects=tuple(NewObject(chunk_id=UUID(chunk), object=_object(item)) for chunk, item in document["objects"]),
+            summary=document["summary"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise PoisonError("a revision's record is damaged") from error
+
+
+def _rows(rows: Any) -> Rows:
+    return {
+        (UUID(chunk), (_time(hour), source, client, disposition)): int(events)
+        for chunk, hour, source, client, disposition, events in rows
+    }
 
 
 def plan_key(client_id: str, run_key: str) -> str:
