@@ -1,4 +1,4 @@
-"""`python -m local up`, `traffic` and `demo`: the pipeline on one machine, without Docker or a cloud account."""
+"""`python -m local up`, `traffic`, `demo`, `provision`: the pipeline on one machine, without a cloud account."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ def main(arguments: list[str]) -> int:
         from local.demo import add_arguments as add_demo_arguments
 
         add_demo_arguments(demo)
+    remote = commands.add_parser("provision", help="topic, buckets and sample clients, on servers in containers")
+    remote.add_argument("--dir", type=Path, required=True, help="remembers the sample clients' keys")
     options = parser.parse_args(arguments)
     logs.configure("local", "WARNING")
     match options.command:
@@ -42,6 +44,10 @@ def main(arguments: list[str]) -> int:
             from local.demo import main as run_demo
 
             return run_demo(options)
+        case "provision":
+            from local.remote import run as run_provision
+
+            return run_provision(options.dir, lambda line: print(line, flush=True))
         case _:
             from local.up import up as run_up
 

@@ -22,6 +22,7 @@ STACK_NAME = "event-pipeline"
 PARAMETERS = {
     "RawBucketName": "events-raw",
     "ProcessedBucketName": "events-processed",
+    "SyncQueueName": "event-pipeline-sync",
     "HourlySchedule": "rate(1 minute)",
     "DailySchedule": "rate(1 minute)",
     "WeeklySchedule": "rate(1 minute)",

@@ -15,7 +15,11 @@ def finish(kind: str, spec: dict[str, Any]) -> dict[str, Any]:
     """The schema of the whole resource, of version v1, which takes no field that it doesn't know."""
     definitions = spec.pop("$defs", {})
     spec.pop("$schema")
-    for name, values in (("Object", True), ("String", {"type": "string"}), ("Quantity", {"type": ["string", "number"]})):
+    for name, values in (
+        ("Object", True),
+        ("String", {"type": "string"}),
+        ("Quantity", {"type": ["string", "number"]}),
+    ):
         if mapped := definitions.get(f"Map(String,{name})"):
             mapped["additionalProperties"] = values
     for name, definition in definitions.items():
@@ -45,4 +49,6 @@ if __name__ == "__main__":
     for path in Path(sys.argv[1]).glob("Kafka*Spec.json"):
         kind = path.stem.removesuffix("Spec")
         schema = finish(kind, json.loads(path.read_text()))
-        Path(__file__).parent.parent.joinpath(f"{kind}.json").write_text(json.dumps(schema, separators=(",", ":")) + "\n")
+        Path(__file__).parent.parent.joinpath(f"{kind}.json").write_text(
+            json.dumps(schema, separators=(",", ":")) + "\n"
+        )

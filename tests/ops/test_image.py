@@ -1,0 +1,112 @@
+"""The Dockerfile, without Docker: what it copies is there, what it leaves out is not needed, nobody is root."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+STAGES = dict(re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL))
+IMAGES = ("services", "local")
+
+# Runs a module as the image does, where only the packages that requirements/base.txt names can be imported.
+FENCE = """
+import re, runpy, sys
+from importlib.abc import MetaPathFinder
+from importlib.metadata import packages_distributions
+allowed = set(re.findall(r"^([A-Za-z0-9._-]+)==", open(sys.argv.pop(1)).read(), re.M))
+allowed = {re.sub(r"[-_.]+", "-", name).lower() for name in allowed}
+foreign = {top for top, names in packages_distributions().items()
+           if not any(re.sub(r"[-_.]+", "-", name).lower() in allowed for name in names)}
+class Fence(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in foreign and not name.startswith(OURS):
+            raise ModuleNotFoundError(f"{name} is not in requirements/base.txt", name=name)
+OURS = ("pipeline", "database", "streamer", "processor", "syncer", "admin")
+sys.path[:] = [entry for entry in sys.path if "event" not in entry]
+sys.path.insert(0, sys.argv.pop(1))
+sys.meta_path.insert(0, Fence())
+sys.argv[0:] = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+def copied(stage: str) -> list[str]:
+    """What a stage copies from the source tree."""
+    return re.findall(r"^COPY (\S+)/ \S+$", STAGES[stage], re.MULTILINE)
+
+
+def ignored(path: str) -> bool:
+    """Whether .dockerignore keeps a path out; the last pattern that fits decides."""
+    verdict = False
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        pattern = line.strip().removeprefix("!").rstrip("/").removeprefix("**/")
+        if not pattern or line.startswith("#"):
+            continue
+        parts = path.split("/")
+        if fnmatch.fnmatch(path, pattern) or any(fnmatch.fnmatch(part, pattern) for part in parts):
+            verdict = not line.startswith("!")
+    return verdict
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder /app of the services' image."""
+    folder = tmp_path_factory.mktemp("app")
+    for name in copied("services"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.mark.parametrize("stage", [*IMAGES, "packages"])
+def test_what_is_copied_is_there_and_reaches_the_build(stage: str) -> None:
+    assert copied(stage)
+    for name in copied(stage):
+        assert (ROOT / name).is_dir()
+        assert not ignored(name)
+
+
+@pytest.mark.parametrize("path", [".local/demo/env", ".git/config", ".venv/bin/python", "tests/conftest.py", ".env"])
+def test_state_secrets_and_tests_never_reach_the_build(path: str) -> None:
+    assert ignored(path)
+
+
+@pytest.mark.parametrize("stage", IMAGES)
+def test_nobody_is_root_when_the_container_runs(stage: str) -> None:
+    assert re.findall(r"^USER (\S+)$", STAGES[stage], re.MULTILINE) == ["10001:10001"]
+    assert STAGES[stage].index("USER") > STAGES[stage].rindex("COPY")
+
+
+def test_every_package_is_installed_by_its_hash() -> None:
+    installs = re.findall(r"pip [^\n]* install [^\n]*", DOCKERFILE)
+    assert installs
+    for line in installs:
+        assert "--require-hashes" in line
+        assert "--only-binary :all:" in line
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("streamer",), ("processor",), ("syncer",), ("admin",), ("database", "cleaner"), ("database", "migrate")],
+    ids=" ".join,
+)
+def test_image_holds_all_that_a_service_needs_to_start(app: Path, command: tuple[str, ...], tmp_path: Path) -> None:
+    """Every import works without tests, tools and the embedded stack: what is missing is the environment."""
+    result = subprocess.run(
+        [sys.executable, "-c", FENCE, str(ROOT / "requirements" / "base.txt"), str(app), *command],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2, result.stderr
+    assert "DATABASE_URL is missing" in result.stderr, result.stderr
