@@ -12,13 +12,15 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 from psycopg.errors import UniqueViolation
 
-from database.ledger import Pool, connected, deliveries, records
+from database.ledger import Pool, connected, deliveries, delivery_files, delivery_plans, records, revisions
 from database.ledger.completeness import frontier_of, last_complete_hour
-from database.ledger.deliveries import OpenFile, Run, RunBusyError
+from database.ledger.deliveries import Run, RunBusyError
+from database.ledger.delivery_files import Announced, OpenFile, RevisedError
 from pipeline import logs, metrics
 from pipeline.clients import Client, ClientId, ClientStore
 from pipeline.destination import ClientAccess, failure_of
@@ -110,6 +112,7 @@ class Deliverer:
         settings, hours = self._settings, order.hours
         try:
             async with connected(self.pool) as connection, connection.transaction():
+                await revisions.lock_deliveries(connection, client.client_id)  # a replay comes before or after
                 run = await deliveries.begin(
                     connection,
                     client_id=client.client_id,
@@ -126,15 +129,17 @@ class Deliverer:
                 frontier = await frontier_of(
                     connection, client.client_id, slot=settings.replication_slot, topic=settings.kafka_raw_topic
                 )
-                objects = await deliveries.pending_objects(
-                    connection, client.client_id, limit=MAX_OBJECTS, first_hour=hours.first, last_hour=hours.last
+                limits = {"first_hour": hours.first, "last_hour": hours.last}
+                objects = await delivery_plans.pending_objects(
+                    connection, client.client_id, limit=MAX_OBJECTS, **limits
                 )
                 complete = None if hours != Hours() or len(objects) == MAX_OBJECTS else last_complete_hour(frontier)
                 promised = [hour for hour in (complete, previous and previous.complete_through) if hour]
                 files = plan_files(
                     objects, prefix=run.prefix, run_key=run.run_key, max_bytes=settings.delivery_max_bytes
                 )
-                run = await deliveries.add_files(connection, run, files, max(promised, default=None))
+                run = await delivery_plans.add_files(connection, run, files, max(promised, default=None))
+                replacements = await delivery_plans.take_replacements(connection, run, **limits)
         except UniqueViolation as error:
             raise RunBusyError("another process planned the same objects") from error
         log.info(
@@ -142,6 +147,7 @@ class Deliverer:
             client_id=run.client_id,
             run_key=run.run_key,
             files=len(files),
+            replacements=replacements,
             objects=len(objects),
             events=sum(item.events for item in objects),
         )
@@ -203,7 +209,7 @@ class Deliverer:
                         )
                 bucket = await buckets.open(await self._access.of(client))
                 async with connected(self.pool) as connection:
-                    file = await deliveries.next_file(connection, run)
+                    file = await delivery_files.next_file(connection, run)
                 if file is None:
                     break
                 await self._deliver_file(run, client, read_at, file, bucket)
@@ -212,39 +218,56 @@ class Deliverer:
     async def _deliver_file(
         self, run: Run, client: Client, read_at: float, file: OpenFile, bucket: ObjectStore
     ) -> None:
-        """Build, announce, PUT, record. Returns without having done so when the settings changed meanwhile."""
+        """Build and PUT. Returns without having done so when settings or members changed meanwhile."""
         async with connected(self.pool) as connection:
-            members = await deliveries.members_of(connection, file.id)
+            members = await delivery_files.members_of(connection, file.id)
         async with AsyncExitStack() as stack:
             async with self._builds:
                 built = await stack.enter_async_context(build(members, self._processed, self._policies.of(client)))
             if time.monotonic() - read_at > FRESH_SECONDS and await self._client(run.client_id) != client:
                 return
-            async with connected(self.pool) as connection:
-                announced = await deliveries.announce(connection, run, file.id, built.content)
-            reach("syncer.after_announce")
+            with suppress(RevisedError):  # then it is still the next file
+                await self._put_file(run, file, bucket, built)
+
+    async def _put_file(self, run: Run, file: OpenFile, bucket: ObjectStore, built: Built) -> None:
+        """Announce, PUT, record. Raises RevisedError when the file's members were replaced meanwhile."""
+        sha256 = built.content.sha256
+        async with connected(self.pool) as connection:
+            announced = await delivery_files.announce(connection, run, file, built.content)
+        reach("syncer.after_announce")
+        try:
             await upload.put_file(
                 bucket,
                 file.key,
                 built.payload(),
-                sha256=built.content.sha256,
+                sha256=sha256,
                 metadata=_metadata(run, built),
                 announced=announced,
                 still_ours=lambda: self._renew(run),
             )
             reach("syncer.after_put")
             async with connected(self.pool) as connection:
-                await deliveries.delivered(connection, run, file.id, built.content.sha256, built.members)
+                await delivery_files.delivered(connection, run, file, sha256)
+        except (FencedError, asyncio.CancelledError):
+            if announced is Announced.CHANGED:  # what we overwrote may have been our successor's
+                await asyncio.shield(self._void(file, sha256))
+            raise
         _count(run, file, built)
+
+    async def _void(self, file: OpenFile, sha256: str) -> None:
+        log.warning("syncer.file.voided", file_id=file.id)
+        async with connected(self.pool) as connection:
+            await delivery_files.void(connection, file, sha256)
 
     async def _deliver_manifest(self, run: Run, bucket: ObjectStore) -> None:
         reach("syncer.before_manifest")
         text = run.manifest
         if text is None:
             async with connected(self.pool) as connection:
-                files = await deliveries.delivered_files(connection, run)
+                files = await delivery_files.delivered_files(connection, run)
+                replaced = await delivery_files.replaced_files(connection, run)
                 previous = await deliveries.last_finished(connection, run.client_id)
-                text = manifest.render(run, files, previous)
+                text = manifest.render(run, files, replaced, previous)
                 await deliveries.announce_manifest(connection, run, text, manifest.sha256_of(text))
         reach("syncer.after_manifest_row")
         await upload.put_manifest(bucket, run, text)
@@ -252,7 +275,12 @@ class Deliverer:
             manifest.copy_key(run.client_id, run.run_key),
             text.encode(),
             sha256=bytes.fromhex(manifest.sha256_of(text)),
-            metadata={"client-id": run.client_id, "run-key": run.run_key},
+            metadata={
+                "client-id": run.client_id,
+                "run-key": run.run_key,
+                "bucket": run.bucket,
+                "prefix": quote(run.prefix),
+            },
             content_type="application/json",
         )
         reach("syncer.before_latest")
