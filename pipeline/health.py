@@ -54,7 +54,8 @@ class Health:
         @app.get("/readyz")
         async def readyz(response: Response) -> dict[str, Any]:
             try:
-                reason = await asyncio.wait_for(self._ready(), timeout=5)
+                async with asyncio.timeout(5):
+                    reason = await self._ready()
             except (PipelineError, TimeoutError) as error:
                 reason = str(error) or type(error).__name__
             if reason:

@@ -57,7 +57,8 @@ async def start(client: Any, servers: str) -> None:
 async def stop(client: Any) -> None:
     """Stop an aiokafka client, within seconds: a process that must end doesn't wait for a broker that is gone."""
     with suppress(TimeoutError, KafkaError):
-        await asyncio.wait_for(client.stop(), _STOP_SECONDS)
+        async with asyncio.timeout(_STOP_SECONDS):
+            await client.stop()
 
 
 async def check_topic(settings: KafkaSettings, partitions: int) -> int:

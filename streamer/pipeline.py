@@ -130,7 +130,8 @@ async def take_slot(
         status.state = "standby"
         health.turned()
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), STANDBY_SECONDS)
+            async with asyncio.timeout(STANDBY_SECONDS):
+                await stop.wait()
     return None
 
 
@@ -348,7 +349,9 @@ async def _send_feedback(held: Stream) -> None:
     """Tell the server what it may forget, when that changes and regularly, also while the pump waits."""
     while True:
         with suppress(TimeoutError):
-            await asyncio.wait_for(held.recorder.confirmed_changed.wait(), FEEDBACK_SECONDS)
+            # Not wait_for: Python 3.11's takes a cancellation for a result when both come at once, as at a drain.
+            async with asyncio.timeout(FEEDBACK_SECONDS):
+                await held.recorder.confirmed_changed.wait()
         held.recorder.confirmed_changed.clear()
         failpoints.reach("streamer.before_feedback")
         held.connection.send_status(held.recorder.confirmed, held.recorder.confirmed)

@@ -146,7 +146,7 @@ class Streamer:
     async def stop(self) -> int:
         """SIGTERM; the exit status after the drain."""
         self.signal(signal.SIGTERM)
-        return await self.wait(60)
+        return await self.wait(30)
 
     async def get(self, path: str) -> httpx.Response | None:
         """An answer of its HTTP port; None when nobody listens."""

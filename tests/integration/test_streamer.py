@@ -196,7 +196,23 @@ async def test_slot_ahead_of_the_ledger_is_an_error_and_not_a_silent_hole(scene:
     assert await scene.recorded() == 0
 
 
-@pytest.mark.chaos
+async def test_sigterm_takes_the_open_file_into_the_ledger_and_confirms_it_within_seconds(scene: Scene) -> None:
+    streamer = await scene.streamer(RAW_FLUSH_SECONDS="60").start()
+    await streamer.until_state("streaming")
+    await scene.insert(10)
+    written_until = await scene.wal_lsn()
+
+    async def published() -> bool:
+        return await streamer.metric("streamer_published_events_total") == 10
+
+    await eventually(published)
+    assert await scene.recorded() == 0, "the file is open"
+    assert await streamer.stop() == 0
+    assert await scene.recorded() == 10
+    assert await scene.confirmed() >= written_until
+    await scene.check()
+
+
 async def test_standby_takes_over_within_seconds_of_a_kill(scene: Scene) -> None:
     first = await scene.streamer("first").start()
     await first.until_state("streaming")
