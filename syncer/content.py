@@ -18,7 +18,7 @@ from typing import IO, Any, Protocol
 
 from isal import isal_zlib
 
-from database.ledger.deliveries import Content, Member
+from database.ledger.delivery_files import Content, Member
 from pipeline.errors import PermanentError
 from pipeline.gzip import member as gzip_member
 from pipeline.privacy import Policy, UnparsableRecord

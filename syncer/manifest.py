@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from database.ledger.deliveries import DeliveredFile, FinishedRun, Run
+from database.ledger.deliveries import FinishedRun, Run
+from database.ledger.delivery_files import DeliveredFile, ReplacedFile
 
 SCHEMA_VERSION = 1
 
@@ -29,7 +30,9 @@ def copy_key(client_id: str, run_key: str) -> str:
     return f"manifests/{client_id}/{run_key}.json"
 
 
-def render(run: Run, files: Sequence[DeliveredFile], previous: FinishedRun | None) -> str:
+def render(
+    run: Run, files: Sequence[DeliveredFile], replaced: Sequence[ReplacedFile], previous: FinishedRun | None
+) -> str:
     """The manifest's text. `previous` is the run before: its digest makes the chain."""
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -39,9 +42,13 @@ def render(run: Run, files: Sequence[DeliveredFile], previous: FinishedRun | Non
         "complete_through": run.complete_through and rfc3339(run.complete_through),
         "events": sum(file.events for file in files),
         "files": [_file(file) for file in files],
-        "replaced": [],
+        "replaced": [_replaced(file) for file in replaced],
         "previous_manifest": previous
-        and {"key": manifest_key(previous.prefix, previous.run_key), "sha256": previous.manifest_sha256},
+        and {
+            "bucket": previous.bucket,
+            "key": manifest_key(previous.prefix, previous.run_key),
+            "sha256": previous.manifest_sha256,
+        },
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n"
 
@@ -67,4 +74,13 @@ def _file(file: DeliveredFile) -> dict[str, Any]:
         "policy_version": file.policy_version,
         "first_commit_time": file.first_commit_time and rfc3339(file.first_commit_time),
         "last_commit_time": file.last_commit_time and rfc3339(file.last_commit_time),
+    }
+
+
+def _replaced(file: ReplacedFile) -> dict[str, Any]:
+    return _file(file) | {
+        "old_bucket": file.old_bucket,
+        "old_key": file.old_key,
+        "old_events": file.old_events,
+        "old_sha256": file.old_sha256,
     }

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
 
-from database.ledger.deliveries import PendingObject, PlannedFile
+from database.ledger.delivery_plans import PendingObject, PlannedFile
 from pipeline.keys import partition_path
 
 

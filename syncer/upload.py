@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import IO
 
-from database.ledger.deliveries import Announced, Run
+from database.ledger.deliveries import Run
+from database.ledger.delivery_files import Announced
 from pipeline.destination import refusal
 from pipeline.errors import FencedError, PipelineError
 from pipeline.s3 import NotSupportedError, ObjectStore
@@ -27,9 +28,8 @@ async def put_file(
     """Write the file; its content was announced to the ledger. Raises ClientBucketError or TransientError.
 
     A process that was paused and lost its run may still come here. As long as every attempt has the same bytes we only
-    create the key, so its late PUT finds the key taken. Once attempts differed (the policy changed), the owner
-    overwrites, and the late one still only creates. `still_ours` asks the ledger before a key is overwritten that
-    should have been free; it raises FencedError.
+    create the key, so its late PUT finds the key taken. Once attempts differed (the policy changed) or the file is
+    built again, the owner overwrites. `still_ours` asks the ledger before a key is overwritten; it raises FencedError.
     """
     digest = bytes.fromhex(sha256)
     try:
@@ -43,9 +43,9 @@ async def put_file(
                 pass  # a store without conditional writes
             # Announced for the first time, and yet the key is taken: an answer of this call was lost, or a stranger's
             # object is there, or we slept and somebody else delivers this run.
-            await still_ours()
             if not isinstance(body, bytes):
                 body.seek(0)
+        await still_ours()
         await bucket.put(key, body, sha256=digest, metadata=metadata)
     except FencedError:
         raise

@@ -27,6 +27,8 @@ import psycopg
 import pytest
 from cryptography.fernet import Fernet
 
+from database.ledger import revisions
+from database.ledger.chunks import ProcessedObject
 from database.migrate import migrate
 from local import provision
 from local.aws import AccessKey
@@ -60,6 +62,10 @@ class Delivered:
         """How often each event arrived."""
         return Counter(line["event_id"] for line in self.lines)
 
+    def events_in(self, key: str) -> Counter[str]:
+        """How often each event stands in one file."""
+        return Counter(json.loads(line)["event_id"] for line in gzip.decompress(self.objects[key]).splitlines())
+
     @property
     def latest(self) -> Any:
         """The newest manifest, as latest.json has it."""
@@ -73,16 +79,24 @@ class Delivered:
             body = self.objects[key]
             assert digest_expected in (None, hashlib.sha256(body).hexdigest())
             manifest = json.loads(body)
-            for file in manifest["files"]:
-                data = self.objects[file["key"]]
-                assert (file["bytes"], file["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
-                assert file["events"] == gzip.decompress(data).count(b"\n")
             assert manifest["events"] == sum(file["events"] for file in manifest["files"])
             chain.append(manifest)
             previous = manifest["previous_manifest"]
             key, digest_expected = (previous["key"], previous["sha256"]) if previous else ("", None)
-        listed = [file["key"] for manifest in chain for file in manifest["files"]]
-        assert sorted(listed) == sorted(key for key in self.objects if "/manifests/" not in f"/{key}")
+        files: dict[str, Any] = {}
+        for manifest in reversed(chain):
+            for file in manifest["files"]:
+                assert file["key"] not in files
+                files[file["key"]] = file
+            for file in manifest["replaced"]:
+                old = files.pop(file["old_key"])
+                assert (old["sha256"], old["events"]) == (file["old_sha256"], file["old_events"])
+                files[file["key"]] = file
+        for file_key, file in files.items():
+            data = self.objects[file_key]
+            assert (file["bytes"], file["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+            assert file["events"] == gzip.decompress(data).count(b"\n")
+        assert sorted(files) == sorted(key for key in self.objects if "/manifests/" not in f"/{key}")
         manifests = [key for key in self.objects if "manifests/" in key and not key.endswith("latest.json")]
         assert len(manifests) == len(chain)
         return chain
@@ -99,6 +113,7 @@ class Scene:
         self.box = SecretBox([environment["CREDENTIALS_KEYS"]])
         self.store = PostgresClientStore(dsn)
         self._offset = 0
+        self._raw: dict[uuid.UUID, tuple[int, list[bytes]]] = {}
         self._events = 0
 
     def settings(self, **changes: Any) -> SyncerSettings:
@@ -143,18 +158,14 @@ class Scene:
         self, client: Client, *, hour: datetime = HOUR, count: int = 1, events: int = 3, padding: int = 0
     ) -> list[str]:
         """Processed objects under the client's policy as it is given here; returns the ids of their events."""
-        policy = compile_policy(client, pseudonym_keys={1: _PSEUDONYM_KEY})
         made: list[str] = []
         for _ in range(count):
             raw = [self._record(client, padding) for _ in range(events)]
             made += [json.loads(line)["event_id"] for line in raw]
-            lines = [policy.apply(line).line for line in raw]
-            assert None not in lines
-            body = member(b"".join(line + b"\n" for line in lines if line is not None))
             chunk = uuid.uuid4()
             self._offset += events
-            key = processed_key("client", client.client_id, hour, TOPIC, 0, self._offset, str(chunk))
-            await self.processed.put_new(key, body, sha256=digest(body), metadata={})
+            self._raw[chunk] = (self._offset, raw)
+            item = await self._put_object(client, hour, chunk, str(chunk))
             async with await psycopg.AsyncConnection.connect(self.dsn) as connection:
                 position = f"00000001-0000000000000001-{self._offset:020d}"
                 await connection.execute(
@@ -163,25 +174,84 @@ class Scene:
                     (chunk, TOPIC, self._offset, self._offset + events, position, position),
                 )
                 await connection.execute(
-                    "INSERT INTO pipeline.processed_objects (chunk_id, kind, client_id, hour, bucket, key, events,"
-                    " bytes, sha256, privacy_level, policy_version, min_commit_time, max_commit_time)"
-                    " VALUES (%s, 'client', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                    (
-                        chunk,
-                        client.client_id,
-                        hour,
-                        self.processed.bucket,
-                        key,
-                        events,
-                        len(body),
-                        hashlib.sha256(body).hexdigest(),
-                        client.privacy_level.value,
-                        policy.version,
-                        hour + timedelta(minutes=1),
-                        hour + timedelta(minutes=2, microseconds=5),
-                    ),
+                    "INSERT INTO pipeline.chunk_counts VALUES (%s, %s, %s, %s, 'out', %s)",
+                    (chunk, hour, client.client_id, client.client_id, events),
+                )
+                names = ", ".join(ProcessedObject.__dataclass_fields__)
+                values = [getattr(item, name) for name in ProcessedObject.__dataclass_fields__]
+                await connection.execute(
+                    f"INSERT INTO pipeline.processed_objects (chunk_id, {names})"
+                    f" VALUES (%s{', %s' * len(values)})".encode(),
+                    (chunk, *values),
                 )
         return made
+
+    async def _put_object(self, client: Client, hour: datetime, chunk: uuid.UUID, name: str) -> ProcessedObject:
+        """The chunk's events under the client's policy as it is given here, in the bucket."""
+        offset, raw = self._raw[chunk]
+        policy = compile_policy(client, pseudonym_keys={1: _PSEUDONYM_KEY})
+        lines = [line for line in (policy.apply(line).line for line in raw) if line is not None]
+        body = member(b"".join(line + b"\n" for line in lines))
+        key = processed_key("client", client.client_id, hour, TOPIC, 0, offset, name)
+        await self.processed.put_new(key, body, sha256=digest(body), metadata={})
+        return ProcessedObject(
+            kind="client",
+            client_id=client.client_id,
+            hour=hour,
+            bucket=self.processed.bucket,
+            key=key,
+            events=len(lines),
+            bytes=len(body),
+            sha256=hashlib.sha256(body).hexdigest(),
+            privacy_level=client.privacy_level.value,
+            policy_version=policy.version,
+            min_commit_time=hour + timedelta(minutes=1),
+            max_commit_time=hour + timedelta(minutes=2, microseconds=5),
+        )
+
+    async def replay(self, client: Client, *, hour: datetime = HOUR, keep: int | None = None) -> list[str]:
+        """Supersede the client's objects of that hour by such under its policy as it is given here.
+
+        `keep`: of each object only its first so many events go out now, the others were dropped. Returns the ids of
+        the events that are left.
+        """
+        left: list[str] = []
+        async with await psycopg.AsyncConnection.connect(self.dsn, autocommit=True) as connection:
+            cursor = await connection.execute(
+                "SELECT id, chunk_id, events FROM pipeline.processed_objects"
+                " WHERE client_id = %s AND hour = %s AND superseded_by IS NULL ORDER BY id",
+                (client.client_id, hour),
+            )
+            found = await cursor.fetchall()
+            number = await revisions.reserve(connection)
+            removed: dict[Any, int] = {}
+            added: dict[Any, int] = {}
+            objects = []
+            for _, chunk, events in found:
+                offset, raw = self._raw[chunk]
+                kept = raw[:keep]
+                self._raw[chunk] = (offset, kept)
+                left += [json.loads(line)["event_id"] for line in kept]
+                removed[chunk, (hour, client.client_id, client.client_id, "out")] = events
+                if kept:
+                    added[chunk, (hour, client.client_id, client.client_id, "out")] = len(kept)
+                    item = await self._put_object(client, hour, chunk, f"{chunk}-{number}")
+                    objects.append(revisions.NewObject(chunk_id=chunk, object=item))
+                if len(kept) < events:
+                    dropped = (hour, client.client_id, client.client_id, "dropped_consent")
+                    added[chunk, dropped] = events - len(kept)
+            revision = revisions.Revision(
+                id=number,
+                cause="replay",
+                client_id=client.client_id,
+                hour=hour,
+                superseded=[id_ for id_, _, _ in found],
+                removed=removed,
+                added=added,
+                objects=objects,
+            )
+            await revisions.supersede(connection, revision)
+        return left
 
     def _record(self, client: Client, padding: int) -> bytes:
         self._events += 1

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from database.ledger.deliveries import Member
+from database.ledger.delivery_files import Member
 from pipeline.errors import PermanentError, TransientError
 from pipeline.gzip import member as gzip_member
 from pipeline.privacy import UnparsableRecord

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from database.ledger.completeness import Frontier, last_complete_hour
-from database.ledger.deliveries import DeliveredFile, FinishedRun, Run, RunBusyError
+from database.ledger.deliveries import FinishedRun, Run, RunBusyError
+from database.ledger.delivery_files import DeliveredFile, ReplacedFile
 from pipeline.addresses import is_public
 from pipeline.destination import failure_of, refusal
 from pipeline.destination.refusals import PERMANENT_WORDS, TRANSIENT_WORDS
@@ -176,12 +177,26 @@ def test_manifest_is_deterministic_and_names_the_digest_of_the_one_before() -> N
         manifest_sha256="ab",
         complete_through=None,
     )
-    text = manifest.render(run, [file, file], before)
-    assert text == manifest.render(run, [file, file], before)
+    again = ReplacedFile(
+        **{name: getattr(file, name) for name in DeliveredFile.__dataclass_fields__} | {"sha256": "11"},
+        old_bucket="b",
+        old_key="old/events/x",
+        old_events=4,
+        old_sha256="22",
+    )
+    text = manifest.render(run, [file, file], [again], before)
+    assert text == manifest.render(run, [file, file], [again], before)
     assert manifest.sha256_of(text) == hashlib.sha256(text.encode()).hexdigest()
     document = orjson.loads(text)
     assert document["generated_at"] == "2026-11-23T06:00:00.000007Z"
     assert document["events"] == 6
     assert document["complete_through"] == "2026-11-23T05:00:00Z"
-    assert document["previous_manifest"] == {"key": "p/manifests/20261123T0500-hourly.json", "sha256": "ab"}
-    assert orjson.loads(manifest.render(run, [], None))["previous_manifest"] is None
+    assert document["previous_manifest"] == {
+        "bucket": "b",
+        "key": "p/manifests/20261123T0500-hourly.json",
+        "sha256": "ab",
+    }
+    assert [(f["sha256"], f["old_sha256"], f["old_key"]) for f in document["replaced"]] == [
+        ("11", "22", "old/events/x")
+    ]
+    assert orjson.loads(manifest.render(run, [], [], None))["previous_manifest"] is None

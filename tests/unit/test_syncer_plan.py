@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from database.ledger.deliveries import PendingObject
+from database.ledger.delivery_plans import PendingObject
 from syncer.plan import plan_files
 
 HOUR = datetime(2026, 11, 23, 5, tzinfo=UTC)
