@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pipeline import logs
 from pipeline.clients import Client, ClientId, ClientStore, UnreadableClient
 from pipeline.errors import PipelineError
+from pipeline.hosts import names_of, normal_name
 from pipeline.stores.documents import UnreadableOwner
 
 OVERLAP_SECONDS = 60.0
@@ -49,13 +50,18 @@ class Snapshot:
 
     def absorb(self, found: Iterable[Entry], *, since: datetime | None, now: float) -> Snapshot:
         """The snapshot after the store's answer to `since`, which was asked at `now`."""
-        answer = {entry.client_id: entry for entry in found}
+        answer = {entry.client_id: self._known(entry) for entry in found}
         newest = max((entry.updated_at for entry in answer.values()), default=self.newest)
         if since is None:
             return Snapshot(answer, newest, now, now)
         if newest is not None and self.newest is not None:
             newest = max(newest, self.newest)
         return Snapshot({**self.entries, **answer}, newest, now, self.full_at)
+
+    def _known(self, entry: Entry) -> Entry:
+        """The same object as long as a client is the same: what was derived from it stays valid."""
+        known = self.entries.get(entry.client_id)
+        return known if known is not None and known == entry else entry
 
 
 class ClientDirectory:
@@ -128,18 +134,18 @@ class ClientDirectory:
     def owner_of(self, name: str, at: datetime) -> ClientId | None:
         """Whose events come from host or site id `name` at time `at`: who has had it since the latest `valid_from`.
 
-        That may be an unreadable client: its events are held, not given to a former owner. None when nobody had it
-        yet, or when two clients claim it from the same moment: no guess. Hosts compare without case.
+        A subdomain that nobody had at that time belongs to whom its parent belongs to. The owner may be an unreadable
+        client: its events are held, not given to a former owner. None when nobody had it yet, or when two clients claim
+        it from the same moment: no guess. Names are compared as `pipeline.hosts` says.
         """
-        latest: datetime | None = None
-        owners: set[ClientId] = set()
-        for valid_from, client_id in self._owners.get(name.casefold(), ()):
-            if valid_from > at:
-                break
-            if valid_from != latest:
-                latest, owners = valid_from, set()
-            owners.add(client_id)
-        return owners.pop() if len(owners) == 1 else None
+        for form in names_of(name):
+            claims = self._owners.get(form)
+            if claims is None or claims[0][0] > at:
+                continue
+            latest = max(valid_from for valid_from, _ in claims if valid_from <= at)
+            owners = {client_id for valid_from, client_id in claims if valid_from == latest}
+            return owners.pop() if len(owners) == 1 else None
+        return None
 
     def age_seconds(self, now: float) -> float:
         """How long ago, by `time.monotonic`, the cache agreed with the store; infinite before the first refresh."""
@@ -151,7 +157,8 @@ def _owners(entries: Iterable[Entry]) -> dict[str, list[tuple[datetime, ClientId
     for entry in entries:
         if isinstance(entry, Client | UnreadableOwner):
             for domain in entry.domains:
-                owners[domain.host.casefold()].append((domain.valid_from, entry.client_id))
+                if name := normal_name(domain.host):
+                    owners[name].append((domain.valid_from, entry.client_id))
     for claims in owners.values():
         claims.sort()
     return dict(owners)

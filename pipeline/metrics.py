@@ -37,9 +37,12 @@ SNAPSHOT_EVENTS = Counter("streamer_snapshot_events", "Rows exported from the ta
 CONSUMED_EVENTS = Counter("processor_events", "Records taken from Kafka, by what became of them", ["disposition"])
 CHUNKS = Counter("processor_chunks", "Chunks committed to the ledger")
 CHUNKS_LOST = Counter("processor_chunks_fenced", "Chunks thrown away because another owner was faster")
+CHUNK_RETRIES = Counter("processor_chunk_retries", "Attempts to write a chunk that failed and are tried again")
 CHUNK_SECONDS = Histogram("processor_chunk_commit_seconds", "From a chunk's closing to its commit", buckets=_SECONDS)
 REDACTIONS = Counter("processor_redactions", "Redactions, by rule", ["rule"])
 SEQUENCE_HOLES = Counter("processor_sequence_holes", "Holes in the sequence of a partition")
+RELEASED_EVENTS = Counter("processor_released_events", "Held events released, by what became of them", ["disposition"])
+HELD_OBJECTS = Gauge("processor_held_objects", "Objects of held events that wait for their client: alert above 0")
 DIRECTORY_AGE_SECONDS = Gauge("processor_client_directory_age_seconds", "Since the clients' settings were last read")
 
 # syncer

@@ -82,12 +82,15 @@ class ObjectStore:
         sha256: bytes,
         metadata: Mapping[str, str],
         content_type: str = "application/x-ndjson",
+        kms_key: str | None = None,
     ) -> None:
         """Write `key` unless it exists; durable on return. `sha256` is the digest of `body` (32 bytes).
 
-        May be repeated with the same body. Raises PermanentError when the key holds another body.
+        With `kms_key` it is stored under SSE-KMS: with that key, with the bucket's (`access.kms_key`) when it is '', or
+        with the account's own when there is neither. May be repeated with the same body. Raises PermanentError when the
+        key holds another body.
         """
-        if await self.create(key, body, sha256=sha256, metadata=metadata, content_type=content_type):
+        if await self.create(key, body, sha256=sha256, metadata=metadata, content_type=content_type, kms_key=kms_key):
             return
         stored = await self.head(key)
         if stored is None or stored.get("sha256") != sha256.hex():
@@ -104,6 +107,7 @@ class ObjectStore:
         sha256: bytes,
         metadata: Mapping[str, str],
         content_type: str = "application/x-ndjson",
+        kms_key: str | None = None,
     ) -> bool:
         """Write `key` unless it exists, like `put_new`, but never look at what is there: PutObject suffices.
 
@@ -111,7 +115,9 @@ class ObjectStore:
         no conditional writes.
         """
         try:
-            await self._put(key, body, sha256, {**metadata, "sha256": sha256.hex()}, content_type, IfNoneMatch="*")
+            await self._put(
+                key, body, sha256, {**metadata, "sha256": sha256.hex()}, content_type, kms_key, IfNoneMatch="*"
+            )
         except _AlreadyThereError:
             return False
         return True
@@ -135,6 +141,7 @@ class ObjectStore:
         sha256: bytes,
         metadata: Mapping[str, str],
         content_type: str,
+        kms_key: str | None = None,
         **condition: str,
     ) -> None:
         arguments: dict[str, Any] = {
@@ -145,8 +152,11 @@ class ObjectStore:
             "ContentType": content_type,
             **condition,
         }
-        if self.access.kms_key:
-            arguments |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": self.access.kms_key}
+        key_id = kms_key or self.access.kms_key
+        if key_id or kms_key is not None:
+            arguments["ServerSideEncryption"] = "aws:kms"
+        if key_id:
+            arguments["SSEKMSKeyId"] = key_id
         await self._call("put_object", **arguments)
 
     async def get(self, key: str) -> bytes:

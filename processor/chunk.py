@@ -26,6 +26,8 @@ class Draft:
     hour: int
     privacy_level: str
     policy_version: str
+    kms_key: str
+    """The client's own key at hipaa; '' for none."""
     min_commit_time: int
     max_commit_time: int
     lines: list[bytes] = field(default_factory=list)
@@ -53,9 +55,9 @@ class Chunk:
         return self.events >= MAX_EVENTS or self.bytes >= MAX_BYTES or len(self.drafts) >= MAX_DRAFTS
 
     def fits(self, outcome: Outcome, commit_time: int) -> bool:
-        """False when the client's policy has changed since its object was begun: one object, one policy."""
+        """False when the client's settings have changed since its object was begun: one object, one policy, one key."""
         draft = self.drafts.get((outcome.kind, outcome.client_id, commit_time // HOUR_MICROSECONDS))
-        return draft is None or draft.policy_version == outcome.policy_version
+        return draft is None or (draft.policy_version, draft.kms_key) == (outcome.policy_version, outcome.kms_key)
 
     def add(self, outcome: Outcome, source_client_id: str, position: Position, sequence: int, commit_time: int) -> None:
         """Take one event. `next_offset` is moved by `passed`."""
@@ -78,6 +80,7 @@ class Chunk:
                 hour,
                 outcome.privacy_level,
                 outcome.policy_version,
+                outcome.kms_key,
                 commit_time,
                 commit_time,
             )

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
-from urllib.parse import urlsplit
 
 import orjson
 
-from pipeline.clients import CLIENT_ID, Client, UnreadableClient
+from pipeline.clients import CLIENT_ID, Client, PrivacyLevel, UnreadableClient
+from pipeline.hosts import host_of
 from pipeline.keys import time_of
 from pipeline.position import Position
 from pipeline.privacy import Policy, UnparsableRecord
@@ -33,6 +33,8 @@ class Outcome:
     line: bytes | None
     privacy_level: str = ""
     policy_version: str = ""
+    kms_key: str = ""
+    """The client's own key at hipaa, under which the object is stored; '' for none."""
     redactions: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -70,13 +72,24 @@ def decide(line: bytes, client_id: str | None, position: Position, commit_time: 
     policy = policies.policy(client)
     if policy is None:
         return Outcome("held", "held", client_id, line)
+    return filtered(client, policy, line, str(position))
+
+
+def filtered(client: Client, policy: Policy, line: bytes, place: str) -> Outcome:
+    """The fate of a record that is `client`'s; `place` is where a dead letter says that it stood."""
     try:
-        filtered = policy.apply(line)
+        left = policy.apply(line)
     except UnparsableRecord as error:
-        return Outcome("dead_letter", "dead_letter", client_id, dead_letter(line, position, str(error)))
-    disposition: Disposition = "out" if filtered.line is not None else "dropped_consent"
+        return Outcome("dead_letter", "dead_letter", client.client_id, dead_letter(line, place, str(error)))
     return Outcome(
-        "client", disposition, client_id, filtered.line, policy.level.value, policy.version, filtered.redactions
+        "client",
+        "out" if left.line is not None else "dropped_consent",
+        client.client_id,
+        left.line,
+        policy.level.value,
+        policy.version,
+        client.client_s3_kms_key if policy.level is PrivacyLevel.HIPAA else "",
+        left.redactions,
     )
 
 
@@ -87,20 +100,11 @@ def attribute(line: bytes, commit_time: int, policies: Policies) -> str | None:
     if site_id and (owner := policies.owner_of(site_id, at)):
         return owner
     url = text_column(line, "url")
-    host = _host(url) if url else None
-    if host is None:
-        return None
-    return policies.owner_of(host, at) or policies.owner_of(host.removeprefix("www."), at)
+    host = host_of(url) if url else None
+    return policies.owner_of(host, at) if host else None
 
 
-def _host(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
-
-
-def dead_letter(line: bytes, position: Position, reason: str) -> bytes:
-    """A dead letter: why, where it stood, and the record as it was, as text."""
+def dead_letter(line: bytes, place: str, reason: str) -> bytes:
+    """A dead letter: why, where it stood (a position), and the record as it was, as text."""
     record = line.decode("utf-8", errors="surrogateescape").encode("utf-8", errors="replace").decode()
-    return orjson.dumps({"reason": reason, "position": str(position), "record": record})
+    return orjson.dumps({"reason": reason, "position": place, "record": record})

@@ -17,6 +17,7 @@ from pipeline.position import Position
 from pipeline.record import text_column
 from pipeline.s3 import ObjectStore
 from processor.chunk import Chunk
+from processor.limit import DeadLetterLimit
 from processor.outcome import Outcome, Policies, dead_letter, decide
 from processor.refill import refill
 from processor.sequence import Verdict, judge
@@ -38,6 +39,7 @@ class Partition:
         writer: Writer,
         pool: Pool,
         raw_bucket: ObjectStore,
+        limit: DeadLetterLimit,
         clock: Callable[[], float],
         turned: Callable[[], None],
     ) -> None:
@@ -48,6 +50,7 @@ class Partition:
         self._writer = writer
         self._pool = pool
         self._raw_bucket = raw_bucket
+        self._limit = limit
         self._clock = clock
         self._turned = turned
         self._stand = stand
@@ -76,7 +79,8 @@ class Partition:
     async def take(self, record: ConsumerRecord) -> None:
         """Take one record; may write the chunk, when that is full or the record doesn't fit into it.
 
-        A record at another offset than the next was fetched before a seek: it is passed over and comes again.
+        A record at another offset than the next was fetched before a seek: it is passed over and comes again. Raises
+        PermanentError for too many dead letters, a stranger's record, or a hole that raw files can't fill.
         """
         if record.offset != self._expected_offset:
             return
@@ -125,8 +129,9 @@ class Partition:
             outcome = decide(line, client_id, position, commit_time, self._policies)
             source = source_client_id(client_id)
         except PoisonError as error:
-            outcome = Outcome("dead_letter", "dead_letter", "", dead_letter(line, position, str(error)))
+            outcome = Outcome("dead_letter", "dead_letter", "", dead_letter(line, str(position), str(error)))
             source = "!"
+        self._limit.count(outcome.disposition, outcome.client_id)
         if self._chunk is not None and not self._chunk.fits(outcome, commit_time):
             await self.write()
         self._open().add(outcome, source, position, sequence, commit_time)
@@ -140,7 +145,7 @@ class Partition:
         return self._chunk
 
     async def write(self) -> None:
-        """Write the open chunk, if there is one. Raises FencedError when another owner was faster."""
+        """Write the open chunk, if there is one; after an error it is void. Raises what `Writer.write` raises."""
         if self._chunk is not None:
             chunk, self._chunk = self._chunk, None
             await self._writer.write(chunk, self.number, self._generation)

@@ -19,13 +19,14 @@ from pipeline import kafka, logs, metrics
 from pipeline.directory import ClientDirectory
 from pipeline.errors import FencedError, TransientError
 from pipeline.health import Health, admin_only, serving
-from pipeline.s3 import open_bucket
+from pipeline.s3 import ObjectStore, open_bucket
 from pipeline.secrets import SecretBox
 from pipeline.stores import open_store
+from processor.limit import DeadLetterLimit
 from processor.partition import Partition
 from processor.policies import PolicyCache
 from processor.settings import ProcessorSettings
-from processor.writer import Writer
+from processor.writer import UnusableKeyError, Writer
 
 log = logs.get(__name__)
 
@@ -78,9 +79,9 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
             consumer=consumer,
             partitions=partitions,
             directory=directory,
-            policies=PolicyCache(directory, secrets),
-            writer=Writer(processed, pool, topic),
+            policies=PolicyCache(directory, secrets, time.monotonic),
             pool=pool,
+            processed_bucket=processed,
             raw_bucket=raw,
         )
         app = processor.health.app(settings, "processor")
@@ -112,9 +113,9 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
         partitions: int,
         directory: ClientDirectory,
         policies: PolicyCache,
-        writer: Writer,
         pool: Pool,
-        raw_bucket: Any,
+        processed_bucket: ObjectStore,
+        raw_bucket: ObjectStore,
     ) -> None:
         self._topic = settings.kafka_raw_topic
         self._flush_seconds = settings.processed_flush_seconds
@@ -122,7 +123,6 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
         self._count = partitions
         self._directory = directory
         self._policies = policies
-        self._writer = writer
         self._pool = pool
         self._raw_bucket = raw_bucket
         self._generation = 0
@@ -130,7 +130,9 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
         self._events = 0
         self._failure: Exception | None = None
         self.flush_now = asyncio.Event()
+        self._limit = DeadLetterLimit()
         self.health = Health(status=self.status, ready=self._ready)
+        self._writer = Writer(processed_bucket, pool, self._topic, clock=time.monotonic, turned=self.health.turned)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop` is set; then write what is gathered."""
@@ -158,8 +160,8 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
             for record in records:
                 await partition.take(record)
                 self._events += 1
-        except FencedError:
-            await self._reload(partition)
+        except (FencedError, UnusableKeyError) as error:
+            await self._reload(partition, error)
 
     async def _write_due(self) -> None:
         now = time.monotonic()
@@ -175,8 +177,8 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
         for partition in due:
             try:
                 await partition.write()
-            except FencedError:
-                await self._reload(partition)
+            except (FencedError, UnusableKeyError) as error:
+                await self._reload(partition, error)
         if due:
             await self._report_offsets(due)
 
@@ -189,10 +191,16 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
             if offsets:
                 await self._consumer.commit(offsets)
 
-    async def _reload(self, partition: Partition) -> None:
-        """Another owner was faster: what was gathered is void, the ledger says where to go on."""
-        metrics.CHUNKS_LOST.inc()
-        log.warning("processor.chunk.fenced", partition=partition.number)
+    async def _reload(self, partition: Partition, error: FencedError | UnusableKeyError) -> None:
+        """What was gathered is void: another owner was faster, or one client's events must be held instead.
+
+        The ledger says where to go on.
+        """
+        if isinstance(error, UnusableKeyError):
+            self._policies.refuse(error.client_id)
+        else:
+            metrics.CHUNKS_LOST.inc()
+            log.warning("processor.chunk.fenced", partition=partition.number)
         if self._mine.get(partition.number) is partition:
             await self._load([TopicPartition(self._topic, partition.number)])
 
@@ -218,6 +226,7 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
             writer=self._writer,
             pool=self._pool,
             raw_bucket=self._raw_bucket,
+            limit=self._limit,
             clock=time.monotonic,
             turned=self.health.turned,
         )

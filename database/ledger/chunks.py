@@ -10,7 +10,9 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
+from database.ledger import audit
 from database.ledger.stream import RawObjectRef
+from pipeline.clients import PrivacyLevel
 from pipeline.errors import FencedError
 from pipeline.position import ZERO, Position
 
@@ -130,6 +132,34 @@ async def commit_chunk(connection: AsyncConnection, chunk: ChunkCommit) -> None:
                     for item in chunk.objects
                 ],
             )  # fmt: skip
+        # Last: it locks the audit log until the commit.
+        await audit_stored(connection, actor="processor", subject=f"chunk {chunk.id}", objects=chunk.objects)
+
+
+async def audit_stored(
+    connection: AsyncConnection, *, actor: str, subject: str, objects: Sequence[ProcessedObject]
+) -> None:
+    """One audit entry that names the hipaa objects among `objects` with their digests; none when there are none.
+
+    In the transaction that brings them into existence, and last in it.
+    """
+    stored = [item for item in objects if item.privacy_level == PrivacyLevel.HIPAA]
+    if not stored:
+        return
+    owners = {item.client_id for item in stored}
+    await audit.append(
+        connection,
+        actor=actor,
+        action="objects.stored",
+        client_id=owners.pop() if len(owners) == 1 else None,
+        subject=subject,
+        details={
+            "objects": [
+                {"client_id": item.client_id, "object": item.key, "sha256": item.sha256, "events": item.events}
+                for item in stored
+            ]
+        },
+    )
 
 
 async def recorded_until(connection: AsyncConnection) -> Position | None:

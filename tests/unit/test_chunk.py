@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from database.ledger.chunks import ConsumerPosition
 from pipeline.clients import Client, ClientId, PrivacyLevel, UnreadableClient
+from pipeline.hosts import names_of
 from pipeline.keys import hour_of, processed_key, source_client_id
 from pipeline.position import ZERO, Position
 from pipeline.privacy import Policy, compile_policy
@@ -48,7 +49,8 @@ class Known:
         return self.clients.get(client_id)
 
     def owner_of(self, name: str, at: datetime) -> str | None:
-        return {"site-1": "acme", "acme.example": "acme", "gone.example": "gone"}.get(name)
+        owners = {"site-1": "acme", "acme.example": "acme", "gone.example": "gone"}
+        return next((owners[form] for form in names_of(name) if form in owners), None)
 
     def policy(self, client: Client) -> Policy | None:
         return None if client.client_id == "keyless" else compile_policy(client, pseudonym_keys={})
