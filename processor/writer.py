@@ -142,7 +142,7 @@ async def put_draft(
     At hipaa it is stored under SSE-KMS: with the client's key, else the bucket's. `metadata` goes beside the draft's
     own. Raises UnusableKeyError when the client's key refuses, and what `ObjectStore.put_new` raises.
     """
-    body, sha256 = await asyncio.to_thread(_compress, draft.lines)
+    body, sha256 = await asyncio.to_thread(compress, draft.lines)
     own = {
         "events": str(len(draft.lines)),
         "kind": draft.kind,
@@ -191,6 +191,7 @@ def _gravity(error: BaseException) -> int:
     return 0
 
 
-def _compress(lines: list[bytes]) -> tuple[bytes, bytes]:
+def compress(lines: list[bytes]) -> tuple[bytes, bytes]:
+    """An object's body and its SHA-256 (32 bytes); the same lines give the same bytes."""
     body = member(b"\n".join(lines) + b"\n")
     return body, hashlib.sha256(body).digest()
