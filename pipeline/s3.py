@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from pydantic import SecretStr
 
 from pipeline.addresses import PublicResolver
 from pipeline.errors import PermanentError, PipelineError, TransientError
+from pipeline.multipart import LARGE_BYTES, put_in_parts
 
 TRANSIENT_CODES = frozenset(
     {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling", "ThrottlingException",
@@ -144,20 +146,20 @@ class ObjectStore:
         kms_key: str | None = None,
         **condition: str,
     ) -> None:
-        arguments: dict[str, Any] = {
-            "Key": key,
-            "Body": body,
-            "ChecksumSHA256": base64.b64encode(sha256).decode(),
-            "Metadata": dict(metadata),
-            "ContentType": content_type,
-            **condition,
-        }
+        options: dict[str, Any] = {"Metadata": dict(metadata), "ContentType": content_type}
         key_id = kms_key or self.access.kms_key
         if key_id or kms_key is not None:
-            arguments["ServerSideEncryption"] = "aws:kms"
+            options["ServerSideEncryption"] = "aws:kms"
         if key_id:
-            arguments["SSEKMSKeyId"] = key_id
-        await self._call("put_object", **arguments)
+            options["SSEKMSKeyId"] = key_id
+        if not isinstance(body, bytes):
+            size = body.seek(0, os.SEEK_END)
+            body.seek(0)
+            if size > LARGE_BYTES:
+                await put_in_parts(self._call, key, body, size, options, condition)
+                return
+        checksum = base64.b64encode(sha256).decode()
+        await self._call("put_object", Key=key, Body=body, ChecksumSHA256=checksum, **options, **condition)
 
     async def get(self, key: str) -> bytes:
         """The whole object. Raises PermanentError with code NoSuchKey in its text when it is missing."""

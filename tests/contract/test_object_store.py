@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
+import tempfile
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
 import pytest
 from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from local.stack import Stack
+from pipeline import multipart, s3
 from pipeline.errors import PermanentError, TransientError
 from pipeline.s3 import BucketAccess, ObjectStore, digest, open_bucket
 
@@ -137,3 +142,62 @@ async def test_a_wrong_key_is_refused_for_good(stack: Stack) -> None:
     async with open_bucket(access) as store:
         with pytest.raises(PermanentError):
             await store.put_new(key(), BODY, sha256=digest(BODY), metadata={})
+
+
+async def uploads_of(store: ObjectStore, stack: Stack, name: str) -> list[str]:
+    """Uploads in parts of `name` that are neither complete nor given up, as the bucket's owner sees them."""
+    async with stack.aws.client("s3") as owner:
+        client = owner if store.access.endpoint_url == stack.aws.endpoint_url else store._client
+        answer = await client.list_multipart_uploads(Bucket=store.bucket)
+    return [upload["UploadId"] for upload in answer.get("Uploads", ()) if upload["Key"] == name]
+
+
+@contextmanager
+def large_file(monkeypatch: pytest.MonkeyPatch, size: int) -> Iterator[tuple[IO[bytes], bytes]]:
+    """A file of `size` bytes that counts as large, and its digest. Parts have 5 MiB, the least that S3 takes."""
+    monkeypatch.setattr(s3, "LARGE_BYTES", 1 << 20)
+    monkeypatch.setattr(multipart, "_PART_BYTES", 5 << 20)
+    data = os.urandom(size)
+    with tempfile.TemporaryFile() as body:
+        body.write(data)
+        yield body, digest(data)
+
+
+async def test_a_large_file_goes_in_parts_under_the_same_conditions(
+    store: ObjectStore, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = key()
+    with large_file(monkeypatch, (10 << 20) + 7) as (body, sha256):
+        assert await store.create(name, body, sha256=sha256, metadata={"events": "1"})
+        assert not await store.create(name, body, sha256=sha256, metadata={})
+        await store.put_new(name, body, sha256=sha256, metadata={})
+    stored, metadata = await store.fetch(name)
+    assert digest(stored) == sha256
+    assert (metadata["events"], metadata["sha256"]) == ("1", sha256.hex())
+    assert await uploads_of(store, stack, name) == []
+    with large_file(monkeypatch, 6 << 20) as (body, other):
+        with pytest.raises(PermanentError, match="other content"):
+            await store.put_new(name, body, sha256=other, metadata={})
+        await store.put(name, body, sha256=other, metadata={})
+    assert digest(await store.get(name)) == other
+    assert await uploads_of(store, stack, name) == []
+
+
+async def test_parts_of_a_failed_upload_are_given_up(
+    store: ObjectStore, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = key()
+    real = store._call
+
+    async def failing(operation: str, **arguments: Any) -> Any:
+        if operation == "upload_part" and arguments["PartNumber"] == 2:
+            raise TransientError("the network broke off")
+        return await real(operation, **arguments)
+
+    monkeypatch.setattr(store, "_call", failing)
+    with large_file(monkeypatch, 12 << 20) as (body, sha256):
+        with pytest.raises(TransientError, match="broke off"):
+            await store.put_new(name, body, sha256=sha256, metadata={})
+        monkeypatch.undo()
+    assert await store.head(name) is None
+    assert await uploads_of(store, stack, name) == []

@@ -16,6 +16,7 @@ import pytest
 from database import ledger
 from database.ledger import Pool, connected, open_pool
 from local.stack import Stack
+from pipeline import multipart, s3
 from pipeline.clients import PrivacyLevel
 from pipeline.destination import ClientBucketError
 from pipeline.errors import FencedError, TransientError
@@ -393,7 +394,11 @@ async def test_damaged_processed_object_is_never_delivered(scene: Scene) -> None
     assert (await scene.run_row(client))["error_class"] == "ProcessedObjectError"
 
 
-async def test_large_file_streams_from_disk(scene: Scene) -> None:
+async def test_large_file_goes_from_disk_and_in_parts_with_put_object_alone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "LARGE_BYTES", 1 << 20)
+    monkeypatch.setattr(multipart, "_PART_BYTES", 5 << 20)
     client = await scene.add_client()
     events = await scene.add_objects(client, count=3, events=4, padding=300_000)
     async with scene.deliverer() as deliverer:
@@ -401,7 +406,11 @@ async def test_large_file_streams_from_disk(scene: Scene) -> None:
     found = await scene.read(client)
     assert found.event_ids == Counter(events)
     (file,) = found.chain()[0]["files"]
-    assert file["bytes"] > content.IN_MEMORY_BYTES
+    assert file["bytes"] > multipart._PART_BYTES
+    async with scene.stack.aws.client("s3") as owner:
+        head = await owner.head_object(Bucket=client.client_s3_bucket, Key=file["key"])
+    assert head["ETag"].strip('"').endswith("-2")
+    assert head["Metadata"]["sha256"] == file["sha256"]
 
 
 async def test_back_fill_takes_only_its_hours(scene: Scene) -> None:
