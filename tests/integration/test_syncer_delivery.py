@@ -400,7 +400,7 @@ async def test_large_file_goes_from_disk_and_in_parts_with_put_object_alone(
     monkeypatch.setattr(s3, "LARGE_BYTES", 1 << 20)
     monkeypatch.setattr(multipart, "_PART_BYTES", 5 << 20)
     client = await scene.add_client()
-    events = await scene.add_objects(client, count=3, events=4, padding=300_000)
+    events = await scene.add_objects(client, count=3, events=4, padding=450_000)
     async with scene.deliverer() as deliverer:
         await deliverer.deliver(order(client))
     found = await scene.read(client)
