@@ -16,6 +16,11 @@ def time_of(commit_time: int) -> datetime:
     return _EPOCH + timedelta(microseconds=commit_time)
 
 
+def microseconds_of(time: datetime) -> int:
+    """The inverse of `time_of`."""
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
 def hour_of(commit_time: int) -> datetime:
     """The hour of `commit_time` (microseconds since 1970), in UTC."""
     return _EPOCH + timedelta(hours=commit_time // HOUR_MICROSECONDS)

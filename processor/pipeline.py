@@ -25,6 +25,7 @@ from pipeline.stores import open_store
 from processor.limit import DeadLetterLimit
 from processor.partition import Partition
 from processor.policies import PolicyCache
+from processor.release import Releaser
 from processor.settings import ProcessorSettings
 from processor.writer import UnusableKeyError, Writer
 
@@ -74,12 +75,13 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
             partitions = await ledger.layout_of(connection, topic, settings.kafka_partitions)
         await kafka.check_topic(settings, partitions)
 
+        policies = PolicyCache(directory, secrets, time.monotonic)
         processor = Processor(
             settings=settings,
             consumer=consumer,
             partitions=partitions,
             directory=directory,
-            policies=PolicyCache(directory, secrets, time.monotonic),
+            policies=policies,
             pool=pool,
             processed_bucket=processed,
             raw_bucket=raw,
@@ -96,10 +98,12 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
             return {"accepted": True}
 
         await stack.enter_async_context(serving(app, settings, PORT))
+        releaser = Releaser(policies=policies, pool=pool, bucket=processed, fresh=processor.knows_clients)
         async with asyncio.TaskGroup() as tasks:
-            fresh = tasks.create_task(directory.keep_fresh(stop))
+            beside = [tasks.create_task(directory.keep_fresh(stop)), tasks.create_task(releaser.run(stop))]
             await processor.run(stop)
-            fresh.cancel()
+            for task in beside:
+                task.cancel()
 
 
 class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -247,10 +251,14 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
             return
         log.info("processor.partitions.assigned", partitions=sorted(self._mine))
 
+    def knows_clients(self) -> bool:
+        """Whether the clients' settings are younger than the grace time."""
+        return self._directory.age_seconds(time.monotonic()) <= STORE_GRACE_SECONDS
+
     def _check_directory(self) -> None:
         age = self._directory.age_seconds(time.monotonic())
         metrics.DIRECTORY_AGE_SECONDS.set(age)
-        if age > STORE_GRACE_SECONDS:
+        if not self.knows_clients():
             raise TransientError(
                 f"the client store has not answered for {age:.0f} seconds: nothing may leave on old settings",
                 hint="check CLIENT_STORE and its server",
