@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from pipeline import logs
+from pipeline import keyage, logs
 from pipeline.clients import Client, ClientId, ClientStore, UnreadableClient
 from pipeline.errors import PipelineError
 from pipeline.hosts import names_of, normal_name
@@ -100,6 +100,7 @@ class ClientDirectory:
                 self._owners = _owners(after.entries.values())
                 self.version += 1
             self._snapshot = after
+            keyage.show(after.entries.values(), self._wall_clock().timestamp())
 
     async def keep_fresh(self, stop: asyncio.Event) -> None:
         """Refresh every `refresh_seconds` until `stop` is set. Our own errors are logged, any other is raised."""

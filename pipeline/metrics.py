@@ -20,6 +20,7 @@ COMMIT_TO_KAFKA_SECONDS = Histogram(
     buckets=_SECONDS,
 )
 SLOT_LAG_BYTES = Gauge("streamer_slot_lag_bytes", "WAL that the slot keeps: from its confirmed LSN to the server's end")
+WAL_END_BYTES = Gauge("streamer_wal_end_bytes", "Where the server writes: grows while anybody writes to any database")
 SLOT_HELD = Gauge("streamer_slot_held", "1 while this replica reads the slot, 0 while it stands by")
 SLOT_LAG_SECONDS = Gauge("streamer_slot_lag_seconds", "How long ago the commits were made that are read now")
 SLOT_RETAINED_BYTES = Gauge("streamer_slot_retained_wal_bytes", "WAL that the server keeps on its disk for the slot")
@@ -69,4 +70,22 @@ CLEANUP_REST_SECONDS = Gauge("cleaner_rest_seconds", "The rest after the last ba
 CLEANUP_OLDEST_SECONDS = Gauge("cleaner_oldest_object_seconds", "Age of the oldest raw object with rows to delete")
 LEDGER_IMBALANCES = Gauge(
     "ledger_imbalances", "What doesn't add up in the ledger's last hours, by kind: alert above 0", ["kind"]
+)
+LEDGER_LAG_SECONDS = Gauge(
+    "ledger_lag_seconds",
+    "export: since all that was committed is in raw objects; processing: age of the oldest event that waits for it",
+    ["stage"],
+)
+LEDGER_UNPROCESSED_EVENTS = Gauge(
+    "ledger_unprocessed_events", "Events of a partition that are exported and in no chunk", ["partition"]
+)
+LEDGER_FAILING_DELIVERY_SECONDS = Gauge(
+    "ledger_failing_delivery_seconds",
+    "Age of a client's delivery whose last attempt failed, by client: alert above 0",
+    ["client_id", "error_class"],
+)
+
+# whoever keeps the clients in memory
+KEY_AGE_SECONDS = Gauge(
+    "client_key_age_seconds", "Age of the oldest secret that an active client uses: pseudonym key, bucket", ["kind"]
 )

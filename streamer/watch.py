@@ -85,6 +85,7 @@ async def count_unexported(db: AsyncConnection, pool: Pool, slot: str) -> None:
 
 def _show_slot(slot: source.Slot, status: Status) -> None:
     metrics.SLOT_LAG_BYTES.set(slot.lag_bytes)
+    metrics.WAL_END_BYTES.set(int(slot.confirmed_flush) + slot.lag_bytes)
     metrics.SLOT_RETAINED_BYTES.set(slot.retained_bytes)
     metrics.SLOT_SAFE_BYTES.set(math.inf if slot.safe_wal_bytes is None else slot.safe_wal_bytes)
     metrics.SLOT_IN_DANGER.set(slot.danger is not None)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
-from database import preflight
+from database import gauges, preflight
 from database.balance import KINDS, Window, by_kind, imbalances
 from database.cleaner.http import add_routes
 from database.cleaner.settings import CleanerSettings
@@ -176,6 +176,7 @@ async def balance(settings: CleanerSettings, pool: Pool) -> dict[str, int]:
     with translated("LEDGER_DATABASE_URL"):
         async with pool.connection() as connection:
             found = await imbalances(connection, window, slot=settings.replication_slot, topic=settings.kafka_raw_topic)
+            await gauges.show(connection, slot=settings.replication_slot, topic=settings.kafka_raw_topic)
     for item in found[:10]:
         log.error("ledger.imbalance.found", kind=item.kind, subject=item.subject, position=item.position)
     counts = by_kind(found)
