@@ -1,64 +1,41 @@
-"""Email addresses, network addresses, coordinates and accounts in text, found by their form."""
+"""Email addresses, accounts and national ids with letters in text, found by their form."""
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from pipeline.privacy import checks, words
+from pipeline.privacy.identities import LETTERED, Lettered
 
 _AT = re.compile(
     r"(?<=[\w!#$'*+^`|~.%\"-])[@＠](?:(?:[\w-]{1,63}+\.){1,8}(?:[^\W\d_]{2,24}|xn--[a-z0-9-]{2,59})(?![\w-])|\[[0-9A-Fa-f:.]{3,40}\])"
 )
 _LOCAL = frozenset("!#$'*+^`|~.%-_")
 _FILES = words.table("png jpg jpeg gif svg webp avif ico js mjs css map woff woff2 ttf")
-_IBAN = re.compile("[0-9]{2}(?<=[A-Za-z]{2}[0-9]{2})(?<![A-Za-z0-9][A-Za-z]{2}[0-9]{2})(?=[ -]?[A-Za-z0-9]{3})")
-_IBAN_BODY = re.compile(r"[A-Za-z0-9](?:[ -]?[A-Za-z0-9]){14,33}")
-# The boundary in front of these is looked for behind their first character, so that the search can skip to it.
-_MAC = re.compile(
-    r"[0-9A-Fa-f](?<![0-9A-Za-z:.-].)(?:[0-9A-Fa-f]:(?:[0-9A-Fa-f]{2}:){4}[0-9A-Fa-f]{2}(?![0-9A-Za-z:.-])"
-    r"|[0-9A-Fa-f]-(?:[0-9A-Fa-f]{2}-){4}[0-9A-Fa-f]{2}(?![0-9A-Za-z:-])"
-    r"|[0-9A-Fa-f]{3}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}(?![0-9A-Za-z:.-]))"
-)
-_IPV4 = re.compile(r"[0-9](?<![\w.-].)[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![\w-]|\.[0-9])")
-_VERSION = re.compile(
-    r"(?:[A-Za-z][\w.+-]*/|\bv(?:er(?:sion)?)?\.? ?|(?:version|build|release|firmware|driver|sdk|update)\W{0,3})$",
-    re.IGNORECASE,
-)
-_IPV6 = re.compile(
-    r"[0-9A-Fa-f:](?<![\w:.].)(?:[0-9A-Fa-f]{0,3}(?<=[0-9A-Fa-f]):|(?<=:):)(?:[0-9A-Fa-f]{0,4}:){0,7}"
-    r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{1,4})?(?![\w:])"
-)
-_PAIR = re.compile(
-    r"[-+−0-9](?<![\w.].)([0-9]{0,3}\.[0-9]{3,15})°? ?[NSns]?(\s?[,;/|]\s?|\s)"
-    r"([-+−]?[0-9]{1,3}\.[0-9]{3,15})(?![\w.])(?:°? ?[EWew]\b)?"
-)
-_DEGREES = re.compile(
-    r"""(?<![\w.])[0-9]{1,3}°\s?[0-9]{1,2}(?:[.,][0-9]{1,6})?['′’]\s?(?:[0-9]{1,2}(?:[.,][0-9]{1,6})?(?:["″”]|'')\s?)?[NSEWOnsewo](?!\w)"""
-)
-_GEO = re.compile(r"\bgeo:[-+]?[0-9]{1,2}(?:\.[0-9]{1,15})?,[-+]?[0-9]{1,3}(?:\.[0-9]{1,15})?")
+_IBAN = re.compile("[0-9]{2}(?<=[A-Za-z]{2}[0-9]{2})(?=[ \u00a0.-]?[A-Za-z0-9]{3})")
+_IBAN_BODY = re.compile("[A-Za-z0-9](?:[ \u00a0.-]?[A-Za-z0-9]){14,33}")
 _LETTERED = re.compile(
     r"(?<![A-Za-z0-9_])(?<![A-Za-z0-9]-)(?:"
-    r"(?P<nino>[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z][ -]?[0-9]{2}[ -]?[0-9]{2}[ -]?[0-9]{2}[ -]?[A-D])"
-    r"|(?P<fiscal>[A-Z]{6}[0-9LMNP-V]{2}[ABCDEHLMPRST][0-9LMNP-V]{2}[A-Z][0-9LMNP-V]{3}[A-Z])"
-    r"|(?P<dni>(?:[XYZ][ -]?[0-9]{7}|[0-9]{8}|[0-9]{2}\.[0-9]{3}\.[0-9]{3})[ -]?[A-HJ-NP-TV-Z])"
-    r"|(?P<pps>[0-9]{7}[A-W][A-IW]?)"
-    r"|(?P<hetu>[0-9]{6}[-+A-FU-Y][0-9]{3}[0-9A-FHJ-NPR-Y])"
-    r"|(?P<nir>[1278] ?[0-9]{2} ?[0-9]{2} ?2[AB] ?[0-9]{3} ?[0-9]{3} ?[0-9]{2})"
-    r"|(?P<driver>[A-Z]{2}[A-Z9]{3}[0-9]{6}[A-Z9]{2}[0-9][A-Z]{2})"
-    r")(?![A-Za-z0-9_]|-[A-Za-z0-9])",
+    + "|".join(f"(?P<{name}>{identity.pattern})" for name, identity in LETTERED.items())
+    + r")(?![A-Za-z0-9_]|-[A-Za-z0-9])",
     re.IGNORECASE,
 )
-_LETTERED_CHECKS = {
-    "nino": checks.uk_nino,
-    "fiscal": checks.it_fiscal,
-    "dni": checks.es_dni,
-    "pps": checks.ie_pps,
-    "hetu": checks.fi_hetu,
-    "nir": checks.fr_nir,
-    "driver": checks.uk_driver,
-}
-_SEPARATORS = str.maketrans("", "", " .-")
+_EACH = [(identity, re.compile(identity.pattern, re.IGNORECASE)) for identity in LETTERED.values()]
+_AT_WORD = re.compile(
+    r"[ ]{0,2}[\[({<][ ]?(?:at|ät|@|arroba|chiocciola|arobase)[ ]?[\])}>][ ]{0,2}|[\[(]a[\])]|[ ]at[ ]"
+    r"|[ ]{1,2}@[ ]{0,2}|(?<=\S)@[ ]{1,2}",
+    re.IGNORECASE,
+)
+_DOT_WORD = r"(?:[ ]{0,2}[\[({<][ ]?(?:dot|punkt|point|punto|\.)[ ]?[\])}>][ ]{0,2}|[ ](?:dot|punkt)[ ])"
+_SPELLED_DOMAIN = re.compile(
+    rf"[\w-]{{1,63}}+(?:(?:(?P<word>{_DOT_WORD})|\.)[\w-]{{1,63}}+){{0,4}}(?:(?P<last>{_DOT_WORD})|\.)[^\W\d_]{{2,24}}(?![\w-])",
+    re.IGNORECASE,
+)
+_MAILERS = re.compile(
+    r"(?:g(?:oogle)?mail|outlook|hotmail|live|yahoo|icloud|aol|gmx|web|proton(?:mail)?|mail|t-online|orange|free|libero|wp|yandex)"
+    r"\.[a-z.]{2,6}",
+    re.IGNORECASE,
+)
 
 
 def emails(text: str, found: list[str]) -> str:
@@ -85,6 +62,38 @@ def emails(text: str, found: list[str]) -> str:
     return "".join(out) + text[done:] if out else text
 
 
+def spelled_emails(text: str, found: list[str]) -> str:
+    """`text` without addresses whose @ or dots are spelled out: jane (at) example (dot) com, jane @ example.com.
+
+    ` at ` counts only where a dot is spelled out too, and a @ between blanks only behind a name that looks like that
+    of a mailbox or before the domain of a mail provider: "meet us at example.com" is no address.
+    """
+    out: list[str] = []
+    done = 0
+    for match in _AT_WORD.finditer(text):
+        start = match.start()
+        domain = _SPELLED_DOMAIN.match(text, match.end())
+        if domain is None or start < done:
+            continue
+        lowest = max(done, start - 64)
+        while start > lowest and (text[start - 1].isalnum() or text[start - 1] in _LOCAL):
+            start -= 1
+        local = text[start : match.start()]
+        bracketed = match[0].strip()[:1] in ("[", "(", "{", "<")
+        worded = domain["word"] or domain["last"]
+        sure = worded if match[0].strip().lower() == "at" else bracketed or worded or _mailbox(local, domain[0])
+        if not local or not sure or domain[0].rpartition(".")[2].lower() in _FILES:
+            continue
+        out.append(f"{text[done:start]}[REDACTED:email]")
+        found.append("email")
+        done = domain.end()
+    return "".join(out) + text[done:] if out else text
+
+
+def _mailbox(local: str, domain: str) -> bool:
+    return any(char in "._+-" or char.isdigit() for char in local) or _MAILERS.fullmatch(domain) is not None
+
+
 def ibans(text: str, found: list[str]) -> str:
     """`text` without account numbers whose country, length and check digits agree."""
     out: list[str] = []
@@ -92,7 +101,8 @@ def ibans(text: str, found: list[str]) -> str:
     for match in _IBAN.finditer(text):
         start = match.start() - 2
         size = checks.IBAN_LENGTHS.get(text[start : start + 2].upper())
-        if size is None or start < done:
+        glued = start > 0 and text[start - 1].isalnum() and text[max(0, start - 4) : start].upper() != "IBAN"
+        if size is None or start < done or glued:
             continue
         body = _IBAN_BODY.match(text, start)
         if body is None:
@@ -102,7 +112,7 @@ def ibans(text: str, found: list[str]) -> str:
             if len(compact) == size:
                 break
             end += 1
-            if char not in " -":
+            if char not in " \u00a0.-":
                 compact += char
         if len(compact) == size and not text[end : end + 1].isalnum() and checks.iban(compact.upper()):
             out.append(text[done:start])
@@ -116,10 +126,12 @@ def lettered_ids(text: str, found: list[str]) -> str:
     """`text` without national ids that mix letters and digits."""
 
     def replace(match: re.Match[str]) -> str:
-        which = match.lastgroup or ""
-        compact = match[0].upper()
-        compact = compact if which == "hetu" else compact.translate(_SEPARATORS)
-        if not _LETTERED_CHECKS[which](compact):
+        identity = LETTERED[match.lastgroup or ""]
+        compact = "".join(char for char in match[0].upper() if char not in identity.separators)
+        before = text[max(0, match.start() - 40) : match.start()]
+        if not _right(identity, compact, before) and not any(
+            pattern.fullmatch(match[0]) and _right(other, compact, before) for other, pattern in _EACH
+        ):
             return match[0]
         found.append("national_id")
         return "[REDACTED:national_id]"
@@ -127,53 +139,5 @@ def lettered_ids(text: str, found: list[str]) -> str:
     return _LETTERED.sub(replace, text)
 
 
-def network(text: str, found: list[str], *, versions: bool = False) -> str:
-    """`text` without MAC and IP addresses. With `versions`, four numbers with dots are a version."""
-    if ":" in text:
-        text = _IPV6.sub(lambda match: _ipv6(match, found), text)
-    text = _MAC.sub(lambda _: _mark("mac", found), text)
-    if not versions:
-        text = _IPV4.sub(lambda match: _ipv4(match, text, found), text)
-    return text
-
-
-def coordinates(text: str, found: list[str]) -> str:
-    """`text` without pairs of latitude and longitude of three decimals or more, degrees and minutes, geo: addresses."""
-    if "°" in text:
-        text = _DEGREES.sub(lambda _: _mark("coordinates", found), text)
-    if "geo:" in text:
-        text = _GEO.sub(lambda _: _mark("coordinates", found), text)
-    return _PAIR.sub(lambda match: _pair(match, found), text)
-
-
-def _pair(match: re.Match[str], found: list[str]) -> str:
-    latitude = float((match[0][0] + match[1]).lstrip("-+−"))
-    longitude = float(match[3].lstrip("-+−"))
-    precise = match[2].strip() or min(len(match[1]), len(match[3])) >= 6
-    return _mark("coordinates", found) if latitude <= 90 and longitude <= 180 and precise else match[0]
-
-
-def _mark(kind: str, found: list[str]) -> str:
-    found.append(kind)
-    return f"[REDACTED:{kind}]"
-
-
-def _ipv4(match: re.Match[str], text: str, found: list[str]) -> str:
-    if any(int(octet) > 255 or (octet[0] == "0" and len(octet) > 1) for octet in match[0].split(".")):
-        return match[0]
-    before = text[max(0, match.start() - 24) : match.start()]
-    if _VERSION.search(before) and "://" not in text[: match.start()]:
-        return match[0]
-    return _mark("ip", found)
-
-
-def _ipv6(match: re.Match[str], found: list[str]) -> str:
-    written = match[0]
-    groups = [group for group in written.split(":") if group]
-    if len(groups) < 2 or not any(len(group) > 2 for group in groups):
-        return written
-    try:
-        ipaddress.IPv6Address(written)
-    except ValueError:
-        return written
-    return _mark("ip", found)
+def _right(identity: Lettered, compact: str, before: str) -> bool:
+    return identity.check(compact) and (identity.words is None or identity.words.search(before) is not None)

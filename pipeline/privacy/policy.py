@@ -19,7 +19,7 @@ from pipeline.privacy.standard import Standard
 from pipeline.privacy.values import Findings, Values
 from pipeline.privacy.walk import Walk
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Counts up with every change of what the rules find or write, so that policy_version changes with them."""
 
 

@@ -90,10 +90,16 @@ _VERSIONS = words.table(words.VERSIONS)
 _THING_NUMBERS = words.table(words.THING_NUMBERS)
 
 
+_ID_TAILS = words.table(words.ID_TAILS)
+
+
 @lru_cache(maxsize=4096)
 def _thing_number(name: str) -> bool:
+    """Whether what stands under this name numbers a thing: `order`, `orderId`, but not `pageTitle`."""
     parts = [part for part in names.split(name) if not part.isdigit()]
-    return bool(parts) and (parts[0] in _THING_NUMBERS or parts[-1] in _THING_NUMBERS or parts == ["id"])
+    if not parts:
+        return False
+    return parts[-1] in _THING_NUMBERS or parts == ["id"] or (parts[0] in _THING_NUMBERS and parts[-1] in _ID_TAILS)
 
 
 class RuleBook:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from pipeline.privacy import agents, contacts, health, numbers, record
+from pipeline.privacy import agents, contacts, health, masks, numbers, places, record
 from pipeline.privacy.consent import Decision
 from pipeline.privacy.errors import UnparsableRecord
 
@@ -24,23 +24,32 @@ _RECENT = 32
 _OVERSIZE = 100_000
 _LONG_TEXT = 2_000
 _DEEPEST = 6
+_MOST_PARTS = 2_000
+"""More encoded parts than these in one string are not examined: the string is replaced whole."""
 
 # Each begins with one set of characters, so that the search skips all others at the speed of a scan; what must stand
 # around such a character is looked for behind it.
 _FORMS = (
-    "|(?<=[0-9])(?:(?:[ \u00a0\u2009\u202f.,\u2010-\u2013/()-]{0,3}[0-9]){5}"
-    "|\\.[0-9]{1,3}\\.[0-9]|\\.[0-9]{3}|[0-9][A-Za-z][0-9]{2}[A-Za-z])"
+    "|(?<=[0-9])(?:(?:[ \u00a0\u2009\u202f.,_\u2010-\u2013/()-]{0,3}[0-9]){5}"
+    "|\\.[0-9]{1,3}\\.[0-9]|\\.[0-9]{3}|[0-9][A-Za-z][0-9]{2} ?[A-Za-z])"
     "|(?<=[:.-])[0-9A-Fa-f]{0,4}[:.-][0-9A-Fa-f:]"
+    "|(?<=[(<[{]) ?(?:at|AT|At|ät|a|arroba|chiocciola|arobase) ?[)>}\\]]"
+    "|(?<=[Dd])(?:ot|OT) |(?<=[Pp])(?:unkt|UNKT) "
     "|(?<=M)ozilla/"
 )
-_STRONG = re.compile(f"[@\u00b00-9:.M\uff20-](?:(?<=[@\u00b0\uff20]){_FORMS})")
-_HINT = re.compile(f"[@%={{\\[\\\\\\x00\\x01\u00b00-9:.M\uff20-](?:(?<=[@%={{\\[\\\\\\x00\\x01\u00b0\uff20]){_FORMS})")
-_HIPAA_HINT = re.compile("[0-9@%={?#\\[\\\\\\x00\\x01\u00b0:\\s\uff20]|Mozilla/")
-_DIGITS = re.compile("[0-9](?:[ \u00a0\u2009\u202f.\u2010-\u2013/()-]{0,3}[0-9]){6}")
-_LETTERED = re.compile("[0-9]{2}(?:(?:[ .-]?[0-9]){4,6}[ -]?[A-Za-z+-]|[A-Za-z][0-9]{2}[A-Za-z])")
-_ACCOUNT = re.compile("[0-9]{2}(?<=[A-Za-z]{2}[0-9]{2})[ -]?[A-Za-z0-9]{3}")
+_STRONG = re.compile(f"[@\u00b00-9:.M\uff20(<[{{dDpP-](?:(?<=[@\u00b0\uff20]){_FORMS})")
+_HINT = re.compile(
+    f"[@%&={{\\[\\\\\\x00\\x01\u00b00-9:.M\uff20(<dDpP-](?:(?<=[@%&={{\\[\\\\\\x00\\x01\u00b0\uff20]){_FORMS})"
+)
+_HIPAA_HINT = re.compile("[0-9@%&={?#(<\\[\\\\\\x00\\x01\u00b0:\\s\uff20]|Mozilla/")
+_DIGITS = re.compile("[0-9](?:[ \u00a0\u2009\u202f._\u2010-\u2013/()-]{0,3}[0-9]){6}")
+_LETTERED = re.compile("[0-9](?:(?:[ .-]{0,2}[0-9]){5}|[0-9][A-Ta-t][0-9]{2})")
+_ACCOUNT = re.compile("[0-9]{2}(?<=[A-Za-z]{2}[0-9]{2})[ \u00a0.-]?[A-Za-z0-9]{3}")
 _NETWORK = re.compile("[:.-][0-9A-Fa-f]{0,4}[:.-][0-9A-Fa-f:]")
-_DECIMAL = re.compile("[0-9]\\.[0-9]{3}")
+_DECIMAL = re.compile("[0-9](?:\\.[0-9]{3}|,[0-9]{4})")
+_SPELLED = re.compile(
+    "[\\[({<] ?(?:at|ät|a|@|arroba|chiocciola|arobase) ?[\\])}>]| (?:dot|punkt) | @|@ ", re.IGNORECASE
+)
 _MARKER = re.compile(r"\[REDACTED:([a-z_]{1,24})(?::[0-9]{1,9})?\]")
 _PARAMETER = re.compile(r"(?<![^?&;#\s,{(])([\w.%+\[\]$~-]{1,80})=([^&;#\s]*)")
 _TOKEN = re.compile(r"[^\s/?&=#;,\"'<>]++")
@@ -52,6 +61,7 @@ _TIMESTAMP = re.compile(
 _URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]{1,15}:)?//\S+|/\S*")
 _ADDRESS = re.compile(r"[^\s\"'<>]++")
 _QUERY = re.compile("[?#]")
+_ESCAPED = re.compile("%[0-9A-Fa-f]{2}")
 _AGENT = re.compile(r"Mozilla/[0-9.]+ \([^\"]*")
 _IMAGE = re.compile(r"data:(?:image|video|audio)/")
 _WORDS = re.compile(r"\S\s+\S+\s+\S")
@@ -97,6 +107,8 @@ class Findings:
     purposes: set[str] = field(default_factory=set)
     identifiers: int = 0
     """How many of `kinds` are identifiers that wait for consent."""
+    parts: int = 0
+    """How many encoded parts were looked into."""
 
 
 Nested = Callable[[str, Findings, int], str]
@@ -122,7 +134,7 @@ class Values:
 
         Identifiers go unless `keep` allows them.
         """
-        if not self._hint.search(body) and len(body) <= _LONG_TEXT:
+        if not self._hint.search(body) and len(body) <= _LONG_TEXT and not masks.suspected(body):
             context.remember(body)
             return None
         asked = (body, context)
@@ -134,7 +146,7 @@ class Values:
         findings = Findings(keep)
         new = self.text(text, context, findings, depth)
         if not findings.kinds:
-            if keep is None:
+            if not fresh:
                 context.remember(body)
             return None
         alone = findings.purposes if findings.identifiers == len(findings.kinds) else None
@@ -147,13 +159,13 @@ class Values:
 
     def name_kind(self, name: str) -> str | None:
         """The kind of what makes a member's name itself personal."""
-        if "[REDACTED:" not in name and not _HINT.search(name):
+        if "[REDACTED:" not in name and not self._hint.search(name) and not masks.suspected(name):
             return None
         match = _MARKER.fullmatch(name)
         if match:
             return match[1]
         findings = Findings()
-        self._detect(name[:_LONG_TEXT], Context(), findings)
+        self.text(name[:_LONG_TEXT], Context(), findings, _DEEPEST - 2)
         return findings.kinds[0] if findings.kinds else None
 
     def text(self, text: str, context: Context, found: Findings, depth: int) -> str:
@@ -181,22 +193,57 @@ class Values:
             return self._mark("unexamined", found)
 
     def _deep(self, text: str, context: Context, found: Findings, depth: int) -> str:
-        if depth < _DEEPEST:
-            if text.lstrip()[:1] in ("{", "["):
-                try:
-                    return self._nested(text, found, depth + 1)
-                except UnparsableRecord:
-                    pass
-            if "=" in text and self._has_parameter(text):
-                text = _PARAMETER.sub(lambda match: self._one_parameter(match, context, found, depth), text)
-            if "%" in text:
-                text = _TOKEN.sub(
-                    lambda match: (
-                        self._decoded(match[0], context, found, depth, plus=False) if "%" in match[0] else match[0]
-                    ),
-                    text,
-                )
-        return self._detect(text, context, found)
+        if depth >= _DEEPEST:
+            return self._detect(text, context, found)
+        if "{" in text or "[" in text:
+            start, end = _json_in(text)
+            try:
+                return text[:start] + self._nested(text[start:end], found, depth + 1) + text[end:]
+            except UnparsableRecord:
+                pass
+        if "=" in text and self._has_parameter(text):
+            text = _PARAMETER.sub(lambda match: self._one_parameter(match, context, found, depth), text)
+        if "%" in text and _ESCAPED.search(text):
+            text = _TOKEN.sub(
+                lambda match: (
+                    self._decoded(match[0], context, found, depth, plus=False) if "%" in match[0] else match[0]
+                ),
+                text,
+            )
+        return self._unmasked(self._detect(text, context, found), context, found, depth)
+
+    def _unmasked(self, text: str, context: Context, found: Findings, depth: int) -> str:
+        """`text` without what stands in it in disguise."""
+        for mask in masks.MASKS:
+            plain = mask.off(text)
+            if plain is not None and plain != text:
+                new = self._inside(plain, context, found, depth)
+                if new is not None:
+                    text = mask.on(new)
+
+        def examine(plain: str) -> str | None:
+            before = len(found.kinds)
+            found_inside = self._inside(plain, context, found, depth)
+            return None if found_inside is None else f"[REDACTED:{found.kinds[before]}]"
+
+        return masks.unmask_base64(text, examine)
+
+    def _inside(self, plain: str, context: Context, found: Findings, depth: int) -> str | None:
+        """What is left of the plain text behind an encoding; None when nothing new was found in it."""
+        found.parts += 1
+        if found.parts > _MOST_PARTS:
+            raise numbers.Excess
+        if not self._hint.search(plain) and not masks.suspected(plain):
+            return None
+        inner = Findings(found.keep, parts=found.parts)
+        new = self.text(plain, context, inner, depth + 1)
+        found.purposes |= inner.purposes
+        found.parts = inner.parts
+        if new == plain:
+            return None
+        known = len(_MARKER.findall(plain))
+        found.kinds += inner.kinds[known:] or inner.kinds
+        return new
 
     def _detect(self, text: str, context: Context, found: Findings) -> str:
         if _STRONG.search(text):
@@ -208,10 +255,12 @@ class Values:
             text = _AGENT.sub(lambda _: self._mark("user_agent", found), text)
         if "@" in text or "＠" in text:
             text = contacts.emails(text, found.kinds)
+        if _SPELLED.search(text):
+            text = contacts.spelled_emails(text, found.kinds)
         if _NETWORK.search(text):
-            text = contacts.network(text, found.kinds, versions=context.versions)
+            text = places.network(text, found.kinds, versions=context.versions)
         if _DECIMAL.search(text) or "°" in text or "geo:" in text:
-            text = contacts.coordinates(text, found.kinds)
+            text = places.coordinates(text, found.kinds)
         if _ACCOUNT.search(text):
             text = contacts.ibans(text, found.kinds)
         if _LETTERED.search(text):
@@ -264,12 +313,11 @@ class Values:
         """Percent-encoded text is read as often as it was encoded, and encoded again where something was found."""
         text = encoded.replace("+", " ") if plus and not encoded.startswith("+") else encoded
         text = _unquote(text)
-        inner = Findings(found.keep)
-        new = self.text(text, context, inner, depth + 1) if depth < _DEEPEST else self._detect(text, context, inner)
-        found.purposes |= inner.purposes
-        if not inner.kinds or new == text:
+        if text == encoded:
             return encoded
-        found.kinds.extend(inner.kinds)
+        new = self._inside(text, context, found, depth)
+        if new is None:
+            return encoded
         return quote(new, safe="[]:,@/ !*()'~$").replace(" ", "+" if plus else "%20")
 
     @staticmethod
@@ -289,13 +337,18 @@ def _without_query(match: re.Match[str]) -> str:
 
 def _unquote(text: str) -> str:
     for _ in range(3):
-        if "%" not in text:
+        if "%" not in text or not _ESCAPED.search(text):
             break
-        decoded = unquote(text, errors="replace")
-        if decoded == text:
-            break
-        text = decoded
+        text = unquote(text, errors="replace")
     return text
+
+
+def _json_in(text: str) -> tuple[int, int]:
+    """Where JSON may stand in `text`: all of it, or from the first `{"` or `[` to the last bracket."""
+    if text.lstrip()[:1] in ("{", "["):
+        return 0, len(text)
+    start = text.find('{"')
+    return (start, text.rfind("}") + 1) if start >= 0 else (0, 0)
 
 
 def is_timestamp(body: str) -> bool:

@@ -455,6 +455,11 @@ page post article job query cache form experiment bestellung bestellnummer auftr
 factura ordine fattura fatura bestelling factuur zamowienie
 """
 
+ID_TAILS = """
+id ids no nr num number numbers code codes ref reference references key hash uuid guid token tokens value total amount
+price sku group status state count index rank date time timestamp ts version
+"""
+
 PAGE_WORDS = """
 sale summer winter spring autumn fall black friday cyber monday newsletter form button page banner shirt shoes shoe
 plan pro premium basic offer deal campaign launch test menu video gift card free trial download guide ebook webinar
