@@ -16,6 +16,10 @@ def main(arguments: list[str]) -> int:
             from processor.filter import main as filter_main
 
             return filter_main(options)
+        case ["replay", *options]:
+            from processor.replay.command import main as replay_main
+
+            return replay_main(options)
         case []:
             from pipeline.service import run
             from processor.pipeline import serve
@@ -23,7 +27,7 @@ def main(arguments: list[str]) -> int:
 
             return run("processor", ProcessorSettings, serve)
         case [other, *_]:
-            print(f"processor: no such command: {other} (there is filter)", file=sys.stderr)  # noqa: T201
+            print(f"processor: no such command: {other} (there are filter and replay)", file=sys.stderr)  # noqa: T201
             return 2
     raise AssertionError(arguments)
 

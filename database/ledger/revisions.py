@@ -192,6 +192,7 @@ async def _hand_over_files(connection: AsyncConnection, revision: Revision, new_
 async def _check(connection: AsyncConnection, revision: Revision) -> None:
     """The last look, on the rows themselves: the chunks' objects of now hold what their counts say, in this hour."""
     chunk_ids = {chunk_id for chunk_id, _ in (*revision.removed, *revision.added)}
+    chunk_ids |= {new.chunk_id for new in revision.objects}
     cursor = await connection.execute(
         "SELECT count(*) FROM (SELECT chunk_id, client_id, kind, sum(events) AS events FROM ("
         " SELECT chunk_id, client_id, CASE disposition WHEN 'out' THEN 'client' ELSE disposition END AS kind, events"

@@ -1,0 +1,2 @@
+-- Where a chunk's events begin is where the chunk before it ended: replay.
+CREATE INDEX chunks_by_position ON pipeline.chunks (topic, partition, last_position);
