@@ -193,6 +193,32 @@ class Anything:
 ANYTHING = Anything()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncReport:
+    """How an attempt to deliver to a client ended, for the people who look at the client store."""
+
+    at: datetime
+    run_key: str
+    error_class: str = ""
+    """Empty: it succeeded."""
+    error: str = ""
+    complete_through: datetime | None = None
+    """Of a success: hours up to this one are whole in the client's bucket."""
+
+    def to_document(self) -> dict[str, Any]:
+        """The stored members; those that say how far the last success came are left alone by a failure."""
+        document: dict[str, Any] = {
+            "last_sync_at": self.at,
+            "last_sync_status": "failed" if self.error_class else "succeeded",
+            "last_sync_run_key": self.run_key,
+            "last_sync_error_class": self.error_class or None,
+            "last_sync_error": self.error or None,
+        }
+        if not self.error_class:
+            document |= {"last_sync_succeeded_at": self.at, "last_sync_complete_through": self.complete_through}
+        return document
+
+
 class ClientStore(Protocol):
     """The port to the client store; adapters in `pipeline.stores`.
 
@@ -215,6 +241,13 @@ class ClientStore(Protocol):
 
         `replacing` is what the caller has seen under this id, None for nothing. Raises ClientChangedError, and stores
         nothing, when that is no longer what the store holds.
+        """
+        ...
+
+    async def report_sync(self, client_id: ClientId, report: SyncReport) -> None:
+        """Write `report` beside the client's settings. It is none of them: updated_at and the history stay as they are.
+
+        Nothing happens when there is no such client.
         """
         ...
 

@@ -55,6 +55,9 @@ SYNC_BYTES = Counter("syncer_bytes", "Compressed bytes of those files")
 SYNC_DROPPED = Counter("syncer_dropped_events", "Events that the policy at delivery took away, by reason", ["reason"])
 SYNC_RUN_SECONDS = Histogram("syncer_run_seconds", "From the claim of a run to its end", buckets=_SECONDS)
 SYNC_FAILING_CLIENTS = Gauge("syncer_failing_clients", "Clients whose last run failed: an alert when above 0")
+SYNC_OVERDUE_CLIENTS = Gauge(
+    "syncer_overdue_clients", "Clients without a finished run for two periods: an alert when above 0 for long"
+)
 
 # cleaner
 CLEANED_OBJECTS = Counter("cleaner_objects", "Raw objects that were verified, stamped, deleted", ["step"])

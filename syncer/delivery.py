@@ -11,6 +11,7 @@ import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -22,9 +23,9 @@ from database.ledger.completeness import frontier_of, last_complete_hour
 from database.ledger.deliveries import Run, RunBusyError
 from database.ledger.delivery_files import Announced, OpenFile, RevisedError
 from pipeline import logs, metrics
-from pipeline.clients import Client, ClientId, ClientStore
+from pipeline.clients import Client, ClientId, ClientStore, SyncReport
 from pipeline.destination import ClientAccess, failure_of
-from pipeline.errors import FencedError, PermanentError, TransientError
+from pipeline.errors import FencedError, PermanentError, PipelineError, TransientError
 from pipeline.failpoints import reach
 from pipeline.s3 import BucketAccess, ObjectStore, open_bucket
 from pipeline.syncqueue import ClientSync, Hours
@@ -171,6 +172,10 @@ class Deliverer:
         finally:
             metrics.SYNC_RUN_SECONDS.observe(time.monotonic() - started)
         metrics.SYNC_RUNS.labels("finished").inc()
+        await self._report(
+            run.client_id,
+            SyncReport(at=datetime.now(UTC), run_key=run.run_key, complete_through=run.complete_through),
+        )
 
     async def _under_lease(self, run: Run, work: Coroutine[Any, Any, None]) -> None:
         """Do `work` while the lease is renewed; stop it as soon as another process owns the run."""
@@ -320,6 +325,17 @@ class Deliverer:
         with suppress(TransientError):  # then the lease runs out instead
             async with connected(self.pool) as connection:
                 await deliveries.fail(connection, run, failure.error_class, failure.error)
+        await self._report(
+            run.client_id,
+            SyncReport(at=datetime.now(UTC), run_key=run.run_key, error_class=failure.error_class, error=failure.error),
+        )
+
+    async def _report(self, client_id: str, report: SyncReport) -> None:
+        """For those who look at the client store; the ledger is what counts."""
+        try:
+            await self._store.report_sync(ClientId(client_id), report)
+        except PipelineError as error:
+            log.warning("syncer.report.failed", client_id=client_id, error=str(error))
 
     async def _hand_back(self, run: Run) -> None:
         with suppress(TransientError):

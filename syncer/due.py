@@ -52,6 +52,12 @@ def is_due(frequency: SyncFrequency, state: SyncState | None, tick: Tick) -> boo
     return last < tick.time - _PERIODS[frequency]
 
 
+def is_overdue(client: Client, state: SyncState | None, now: datetime) -> bool:
+    """Whether the client waits for more than two periods: ticks don't come, or its deliveries don't end."""
+    last = run_time(state.last_finished_key) if state and state.last_finished_key else client.created_at
+    return last < now - 2 * _PERIODS[client.sync_frequency]
+
+
 def due_clients(
     clients: Iterable[Client | UnreadableClient], states: Mapping[str, SyncState], tick: Tick
 ) -> tuple[list[ClientSync], dict[str, int]]:

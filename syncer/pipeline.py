@@ -27,6 +27,7 @@ from syncer.handling import Fate, decide
 from syncer.http import add_routes
 from syncer.policies import Policies
 from syncer.settings import SyncerSettings
+from syncer.watch import watch
 
 log = logs.get(__name__)
 
@@ -47,6 +48,8 @@ async def serve(settings: SyncerSettings, stop: asyncio.Event) -> None:
         app = syncer.health.app(settings, "syncer")
         add_routes(app, pool=deliverer.pool, store=store, queue=queue)
         await stack.enter_async_context(serving(app, settings, PORT))
+        watching = asyncio.create_task(watch(deliverer.pool, store))
+        stack.callback(watching.cancel)
         await syncer.run(stop)
 
 
@@ -185,7 +188,6 @@ class Syncer:
         clients = await self._store.changed_since(None)
         async with connected(self._deliverer.pool) as connection:
             states = await sync_states(connection)
-        metrics.SYNC_FAILING_CLIENTS.set(sum(state.failed for state in states.values()))
         orders, skipped = due_clients(clients, states, tick)
         await self._queue.send([order.to_body() for order in orders])
         log.info("syncer.tick.expanded", frequency=tick.frequency.value, due=len(orders), skipped=skipped)

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +21,16 @@ from google.auth import exceptions as auth_errors
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
 
-from pipeline.clients import ANYTHING, Anything, Client, ClientChangedError, ClientId, Domain, UnreadableClient
+from pipeline.clients import (
+    ANYTHING,
+    Anything,
+    Client,
+    ClientChangedError,
+    ClientId,
+    Domain,
+    SyncReport,
+    UnreadableClient,
+)
 from pipeline.errors import ConfigError, PermanentError, PipelineError, TransientError
 from pipeline.stores.documents import change_of, expect, normal_domains, read_client, to_store
 
@@ -107,6 +116,13 @@ class FirestoreClientStore:
         if isinstance(stored, UnreadableClient):
             raise PermanentError(f"client {client.client_id} was stored but can't be read: {stored.reason}")
         return stored
+
+    async def report_sync(self, client_id: ClientId, report: SyncReport) -> None:
+        """See `ClientStore`."""
+        reference = self._collection("clients").document(client_id)
+        async with self._translated():
+            with suppress(google_errors.NotFound):
+                await reference.update(report.to_document(), retry=None, timeout=self._deadline_seconds)
 
     async def close(self) -> None:
         """See `ClientStore`."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.clients import ANYTHING, Anything, Client, ClientId, UnreadableClient
+from pipeline.clients import ANYTHING, Anything, Client, ClientId, SyncReport, UnreadableClient
 from pipeline.stores.documents import Change, change_of, expect, read_client, to_store
 
 
@@ -60,6 +60,12 @@ class MemoryClientStore:
         self._index.append({"client_id": client_id, "host": host, "valid_from": valid_from})
         if client_id in self._documents:
             self.write_raw(client_id, self._documents[client_id])
+
+    async def report_sync(self, client_id: ClientId, report: SyncReport) -> None:
+        """See `ClientStore`."""
+        self._called()
+        if client_id in self._documents:
+            self._documents[client_id] |= report.to_document()
 
     async def close(self) -> None:
         """See `ClientStore`."""

@@ -8,17 +8,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
 
-from pipeline.clients import ANYTHING, Anything, Client, ClientId, UnreadableClient
+from pipeline.clients import ANYTHING, Anything, Client, ClientId, SyncReport, UnreadableClient
 from pipeline.errors import ConfigError, PermanentError, TransientError
 from pipeline.stores.documents import change_of, expect, normal_domains, read_client, to_store
-
-if TYPE_CHECKING:
-    from datetime import datetime
 
 Connection = psycopg.AsyncConnection[Any]
 
@@ -95,6 +93,17 @@ class PostgresClientStore:
             if not isinstance(stored, Client):
                 raise PermanentError(f"client {client.client_id} can't be stored", hint=stored.reason if stored else "")
         return stored
+
+    async def report_sync(self, client_id: ClientId, report: SyncReport) -> None:
+        """See `ClientStore`. In a column of its own, `sync`."""
+        document = {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in report.to_document().items()
+        }
+        async with self._transaction() as connection:
+            await connection.execute(
+                "UPDATE pipeline.clients SET sync = sync || %s WHERE client_id = %s", (Jsonb(document), client_id)
+            )
 
     async def close(self) -> None:
         """See `ClientStore`."""

@@ -27,12 +27,14 @@ from pipeline.clients import (
     Domain,
     PrivacyLevel,
     PseudonymKey,
+    SyncReport,
     UnreadableClient,
 )
 from pipeline.errors import ConfigError, PermanentError, TransientError
 from pipeline.stores import open_store
 from pipeline.stores.memory import MemoryClientStore
 
+_SYNC_TIMES = ("last_sync_at", "last_sync_succeeded_at", "last_sync_complete_through")
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -50,6 +52,10 @@ class Bench:
     async def changes(self, client_id: str) -> list[dict[str, Any]]:
         raise NotImplementedError
 
+    async def sync(self, client_id: str) -> dict[str, Any]:
+        """The stored members about deliveries."""
+        raise NotImplementedError
+
 
 class MemoryBench(Bench):
     def __init__(self) -> None:
@@ -64,6 +70,9 @@ class MemoryBench(Bench):
 
     async def changes(self, client_id: str) -> list[dict[str, Any]]:
         return [change.to_document() for change in self.memory.changes if change.client_id == client_id]
+
+    async def sync(self, client_id: str) -> dict[str, Any]:
+        return self.memory._documents[client_id]
 
 
 class PostgresBench(Bench):
@@ -90,6 +99,14 @@ class PostgresBench(Bench):
         )
         return [row[0] for row in await cursor.fetchall()]
 
+    async def sync(self, client_id: str) -> dict[str, Any]:
+        query = "SELECT sync FROM pipeline.clients WHERE client_id = %s"
+        found: Any = await (await self.connection.execute(query, (client_id,))).fetchone()
+        return {
+            name: datetime.fromisoformat(value) if value and name in _SYNC_TIMES else value
+            for name, value in found[0].items()
+        }
+
 
 class FirestoreBench(Bench):
     def __init__(self, store: ClientStore, client: firestore.AsyncClient) -> None:
@@ -110,6 +127,9 @@ class FirestoreBench(Bench):
         ordered = sorted(found, key=lambda entry: entry["at"])
         return [{name: value for name, value in entry.items() if name != "at"} for entry in ordered]
 
+    async def sync(self, client_id: str) -> dict[str, Any]:
+        return (await self.client.collection("clients").document(client_id).get()).to_dict() or {}
+
 
 @pytest.fixture(scope="session")
 async def store_database(stack: Stack) -> AsyncIterator[str]:
@@ -120,8 +140,9 @@ async def store_database(stack: Stack) -> AsyncIterator[str]:
         dsn = stack.postgres.dsn_for(name)
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
             await connection.execute("CREATE SCHEMA pipeline")
-            migration = resources.files("database") / "migrations" / "ledger" / "0003_clients.sql"
-            await connection.execute(migration.read_bytes())
+            migrations = resources.files("database") / "migrations" / "ledger"
+            for name_ in ("0003_clients.sql", "0036_clients_sync.sql"):
+                await connection.execute((migrations / name_).read_bytes())
     yield dsn
     # A test may have restarted the server: a new connection.
     async with await psycopg.AsyncConnection.connect(stack.postgres.admin_dsn, autocommit=True) as admin:
@@ -276,6 +297,31 @@ async def test_history_names_who_and_which_fields_and_holds_no_secret(bench: Ben
     assert updated["fields"] == ["client_s3_secret_key", "privacy_level", "pseudonym_keys"]
     assert updated["values"] == {"privacy_level": {"old": "gdpr", "new": "hipaa"}}
     assert "sealed" not in repr([created, updated])
+
+
+async def test_report_of_a_sync_stands_beside_the_settings_and_is_no_change_of_them(bench: Bench) -> None:
+    stored = await bench.store.put(make_client(), actor="tester")
+    hour = timedelta(hours=1)
+    well = SyncReport(at=JANUARY + hour, run_key="20260101T0100-hourly", complete_through=JANUARY)
+    ill = SyncReport(at=JANUARY + 2 * hour, run_key="20260101T0200-hourly", error_class="AccessDenied", error="denied")
+    for report in (well, ill):
+        await bench.store.report_sync(stored.client_id, report)
+    await bench.store.report_sync(ClientId("nobody"), well)
+    assert await bench.store.get(ClientId("nobody")) is None
+    assert await bench.store.get(stored.client_id) == stored
+    assert len(await bench.changes(stored.client_id)) == 1
+    # A change of the settings has seen no change meanwhile, and leaves the report alone.
+    await bench.store.put(replace(stored, name="Other"), actor="tester", replacing=stored)
+    found = await bench.sync(stored.client_id)
+    assert {name: value for name, value in found.items() if name.startswith("last_sync_")} == {
+        "last_sync_at": JANUARY + 2 * hour,
+        "last_sync_status": "failed",
+        "last_sync_run_key": "20260101T0200-hourly",
+        "last_sync_error_class": "AccessDenied",
+        "last_sync_error": "denied",
+        "last_sync_succeeded_at": JANUARY + hour,
+        "last_sync_complete_through": JANUARY,
+    }
 
 
 async def test_concurrent_puts_leave_one_whole_client(bench: Bench) -> None:

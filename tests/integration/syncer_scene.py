@@ -303,6 +303,11 @@ class Scene:
             assert row is not None
             return row
 
+    async def report_of(self, client: Client) -> dict[str, Any]:
+        """What the client store says of its deliveries."""
+        ((report,),) = await self.execute("SELECT sync FROM pipeline.clients WHERE client_id = %s", client.client_id)
+        return report  # type: ignore[no-any-return]
+
     async def execute(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """One statement on the ledger."""
         async with await psycopg.AsyncConnection.connect(self.dsn) as connection:

@@ -16,13 +16,14 @@ import pytest
 from database import ledger
 from database.ledger import Pool, connected, open_pool
 from local.stack import Stack
-from pipeline import multipart, s3
+from pipeline import metrics, multipart, s3
 from pipeline.clients import PrivacyLevel
 from pipeline.destination import ClientBucketError
 from pipeline.errors import FencedError, TransientError
 from pipeline.syncqueue import ClientSync, Hours
 from syncer import content, upload
 from syncer.delivery import NotNowError
+from syncer.watch import look
 from tests.integration.syncer_scene import HOUR, Scene, open_scene
 
 FAILPOINTS = (
@@ -146,14 +147,25 @@ async def test_wrong_key_fails_in_words_and_works_once_it_is_mended(scene: Scene
         row = await scene.run_row(client)
         assert (row["status"], row["error_class"]) == ("failed", "SignatureDoesNotMatch")
         assert "enter the keys anew" in row["error"]
+        report = await scene.report_of(client)
+        assert (report["last_sync_status"], report["last_sync_error_class"]) == ("failed", "SignatureDoesNotMatch")
+        assert "last_sync_succeeded_at" not in report
+        await look(deliverer.pool, scene.store, datetime.now(UTC))
+        failing = metrics.SYNC_FAILING_CLIENTS._value.get()
+        assert failing >= 1
         assert (await scene.read(client)).objects == {}
         await scene.change(broken, client_s3_secret_key=client.client_s3_secret_key)
         await deliverer.deliver(order(client, 1))
+        await look(deliverer.pool, scene.store, datetime.now(UTC))
+        assert metrics.SYNC_FAILING_CLIENTS._value.get() == failing - 1
     found = await scene.read(client)
     assert found.event_ids == Counter(events)
     assert [manifest["run_key"] for manifest in found.chain()] == ["20241123T0601-hourly", "20241123T0600-hourly"]
     row = await scene.run_row(client)
     assert (row["status"], row["error"]) == ("finished", None)
+    report = await scene.report_of(client)
+    assert (report["last_sync_status"], report["last_sync_error"]) == ("succeeded", None)
+    assert (report["last_sync_run_key"], report["last_sync_succeeded_at"]) == (row["run_key"], report["last_sync_at"])
 
 
 @pytest.mark.parametrize(

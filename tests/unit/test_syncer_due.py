@@ -11,7 +11,7 @@ import pytest
 from database.ledger.delivery_status import SyncState
 from pipeline.clients import Client, ClientId, SyncFrequency, UnreadableClient
 from pipeline.syncqueue import Tick
-from syncer.due import due_clients, is_due, stale, why_not
+from syncer.due import due_clients, is_due, is_overdue, stale, why_not
 
 CLIENT = Client(
     client_id=ClientId("c"),
@@ -108,3 +108,13 @@ def test_only_ticks_that_a_later_one_has_overtaken_are_stale() -> None:
     assert not stale(old, old.time + timedelta(minutes=59))
     assert stale(old, old.time + timedelta(minutes=61))
     assert not stale(tick("daily", "2026-11-23T05:00:00"), old.time + timedelta(hours=23))
+
+
+def test_client_without_a_finished_run_for_two_periods_is_overdue() -> None:
+    now = at("2026-11-23T12:00:00")
+    hourly = replace(CLIENT, created_at=at("2026-11-01"))
+    assert is_overdue(hourly, None, now)
+    assert is_overdue(hourly, state("20261123T0959-hourly"), now)
+    assert not is_overdue(hourly, state("20261123T1000-hourly"), now)
+    assert not is_overdue(replace(hourly, sync_frequency=SyncFrequency.DAILY), state("20261123T0500-hourly"), now)
+    assert not is_overdue(replace(hourly, created_at=now - timedelta(hours=1)), None, now)  # it is new
