@@ -24,12 +24,13 @@ test: check
 chaos: $(VENV)/.ready
 	$(BIN)/python -m pytest -m chaos
 
-## make check              format, lint, types, import rules
+## make check              format, lint, types, import rules, the CloudFormation template
 check: $(VENV)/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/cfn-lint infra/template.yaml
 
 ## make format             format and sort imports
 format: $(VENV)/.ready
