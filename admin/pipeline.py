@@ -1,54 +1,81 @@
-"""The admin service: reads the ledger, answers questions."""
+"""The admin service: answers people and programs, and counts what lies in quarantine."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, suppress
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
-from fastapi import HTTPException
+from fastapi import FastAPI
 
+from admin import quarantine
+from admin.app import build
+from admin.desk import Desk
+from admin.limits import RateLimit
+from admin.oidc import Provider
 from admin.settings import AdminSettings
 from database import preflight
-from database.balance import Window
 from database.ledger import Pool, connected, open_pool
-from database.status import pipeline_status
-from pipeline.errors import TransientError
+from pipeline import logs
+from pipeline.destination import ClientAccess
+from pipeline.directory import ClientDirectory
+from pipeline.errors import PipelineError
 from pipeline.health import Health, serving
+from pipeline.secrets import SecretBox
+from pipeline.stores import open_store
 
 PORT = 8080
 TURN_SECONDS = 5.0
+POOL_SIZE = 8
 
-WINDOW = timedelta(hours=26)
-"""How far back the balance is drawn: older hours don't change any more without a replay."""
+log = logs.get(__name__)
 
 
 async def serve(settings: AdminSettings, stop: asyncio.Event) -> None:
     """Answer until `stop` is set."""
-    async with AsyncExitStack() as stack:
-        await preflight.require(None, settings.ledger_dsn)
-        pool = await stack.enter_async_context(open_pool(settings.ledger_dsn))
-        health = Health(status=dict, ready=lambda: _ready(pool))
-        app = health.app(settings, "admin")
-
-        @app.get("/pipeline/status")
-        async def status() -> dict[str, Any]:
-            """Every stage with its lag, and the balance; 503 while the ledger does not answer."""
-            window = Window(since=datetime.now(UTC) - WINDOW)
-            try:
-                async with connected(pool) as connection:
-                    return await pipeline_status(
-                        connection, slot=settings.replication_slot, topic=settings.kafka_raw_topic, window=window
-                    )
-            except TransientError as error:
-                raise HTTPException(503, str(error)) from error
-
-        await stack.enter_async_context(serving(app, settings, PORT))
+    async with application(settings, stop) as (app, health), serving(app, settings, PORT):
         while not stop.is_set():
             health.turned()
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), TURN_SECONDS)
+
+
+@asynccontextmanager
+async def application(settings: AdminSettings, stop: asyncio.Event) -> AsyncIterator[tuple[FastAPI, Health]]:
+    """The application with all that it needs open; what runs beside it ends with the block."""
+    async with AsyncExitStack() as stack:
+        await preflight.require(None, settings.ledger_dsn)
+        box = SecretBox([key.get_secret_value() for key in settings.credentials_keys])
+        pool = await stack.enter_async_context(open_pool(settings.ledger_dsn, max_size=POOL_SIZE))
+        store = await open_store(
+            kind=settings.client_store, project=settings.google_cloud_project, dsn=settings.ledger_dsn
+        )
+        stack.push_async_callback(store.close)
+        directory = ClientDirectory(store)
+        with suppress(PipelineError):  # the overview says so, and the directory goes on asking
+            await directory.refresh()
+        desk = Desk(
+            settings=settings,
+            pool=pool,
+            store=store,
+            directory=directory,
+            box=box,
+            access=ClientAccess(settings, box),
+        )
+        health = Health(status=dict, ready=lambda: _ready(pool))
+        app = build(desk, health)
+        app.state.login_limit = RateLimit()
+        app.state.provider = Provider(settings, pool) if settings.oidc_issuer else None
+        beside = (
+            asyncio.create_task(directory.keep_fresh(stop)),
+            asyncio.create_task(quarantine.keep_counting(settings, pool, stop)),
+        )
+        try:
+            yield app, health
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
 
 async def _ready(pool: Pool) -> str | None:

@@ -1,0 +1,1 @@
+"""What the admin reads and keeps in the ledger: users and sessions, and the figures behind its pages."""
