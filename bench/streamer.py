@@ -25,7 +25,7 @@ from database import source
 from local.services import Service
 from local.stack import Stack
 from pipeline.position import Lsn
-from streamer.pipeline import GATHER_SECONDS
+from streamer.pump import GATHER_SECONDS
 from streamer.replication import ReplicationConnection
 from streamer.transactions import EpochMap, Transactions
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -62,7 +63,7 @@ async def stop(client: Any) -> None:
 
 
 async def check_topic(settings: KafkaSettings, partitions: int) -> int:
-    """Raise ConfigError unless the raw topic exists with at least `partitions` partitions.
+    """Raise ConfigError unless the raw topic exists with at least `partitions` partitions, those of its layout.
 
     Returns the size in bytes of the largest batch that it takes.
     """
@@ -81,7 +82,7 @@ async def check_topic(settings: KafkaSettings, partitions: int) -> int:
         raise ConfigError(f"KAFKA_RAW_TOPIC is wrong: there is no topic {topic}", hint="create it, or name another")
     if found < partitions:
         raise ConfigError(
-            f"KAFKA_PARTITIONS is wrong: {topic} has {found} partitions, but events are spread over {partitions}",
+            f"KAFKA_RAW_TOPIC: {topic} has {found} partitions, but its events are to be spread over {partitions}",
             hint="add partitions to the topic",
         )
     return int(config.get("max.message.bytes") or _DEFAULT_BATCH_BYTES)
@@ -94,6 +95,23 @@ def headers(event: Event, sequence: int) -> list[Header]:
         ("sequence", sequence.to_bytes(8, "big")),
         ("commit_time", event.commit_time.to_bytes(8, "big")),
     ]
+
+
+_FENCE = "fence"
+
+
+def fence_headers(position: Position, sequence: int) -> list[Header]:
+    """The headers of a record that says nothing new: to readers a repeat of an event that stands before it.
+
+    A streamer writes one to each partition, so that the broker refuses what its predecessor may still send.
+    """
+    now = time.time_ns() // 1000
+    return [*headers(Event(position, now, None, None, b""), max(sequence, 0)), (_FENCE, b"")]
+
+
+def is_fence(record: ConsumerRecord) -> bool:
+    """No event: see `fence_headers`."""
+    return any(name == _FENCE for name, _ in record.headers)
 
 
 def is_pointer(record: ConsumerRecord) -> bool:

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from database.ledger.stream import KafkaTail
 from pipeline.errors import TransientError
 from pipeline.events import Event
-from pipeline.kafka import is_pointer, read_headers
+from pipeline.kafka import is_fence, is_pointer, read_headers
 from pipeline.position import ZERO, Position
 from pipeline.record import text_column
 from streamer.tails import FoundTail
@@ -106,8 +106,8 @@ async def _seek(consumer: AIOKafkaConsumer, tp: TopicPartition, start: int, unti
         start = max(begin, start - step)
         step *= 4
         consumer.seek(tp, start)
-        position, _, _ = read_headers(await _one(consumer, tp))
-        if position <= until:
+        record = await _one(consumer, tp)
+        if not is_fence(record) and read_headers(record)[0] <= until:
             break
     consumer.seek(tp, max(begin, start))
 

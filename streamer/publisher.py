@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,9 @@ from aiokafka.errors import KafkaError
 from database.ledger.stream import KafkaTail
 from pipeline import metrics
 from pipeline.errors import TransientError
-from pipeline.events import Event, partition_of
+from pipeline.events import Event
 from pipeline.kafka import headers
+from pipeline.layout import Layout, Layouts
 from pipeline.position import ZERO, Position
 
 _OVERHEAD_BYTES = 1024
@@ -47,17 +49,23 @@ class Publisher:
         self,
         producer: AIOKafkaProducer,
         topic: str,
+        layouts: Layouts,
         starts: Mapping[int, PartitionStart],
         *,
         largest_bytes: int = 1 << 20,
     ) -> None:
-        """`largest_bytes`: of a batch that the topic takes; a larger event becomes a record without a value."""
+        """`starts` has every partition of `layouts`.
+
+        `largest_bytes`: of a batch that the topic takes; a larger event becomes a record without a value.
+        """
         self._largest_bytes = largest_bytes - _OVERHEAD_BYTES
         self._producer = producer
         self._topic = topic
-        self._partitions = len(starts)
+        self._layouts = layouts
+        self._moving = asyncio.Lock()
         self._sent_until = {p: start.sent_until for p, start in starts.items()}
         self._fresh_after = max(self._sent_until.values(), default=ZERO)
+        self._last = self._fresh_after
         self._sequence = {p: start.last_sequence for p, start in starts.items()}
         self._acked = {
             p: KafkaTail(next_offset=start.next_offset, last_sequence=start.last_sequence)
@@ -75,9 +83,14 @@ class Publisher:
 
     async def publish(self, event_batch: Sequence[Event]) -> None:
         """Send events, but those that the partition holds already. Waits while Kafka does not keep up."""
+        async with self._moving:
+            for layout, part in self._layouts.split(event_batch):
+                await self._publish(layout, part)
+
+    async def _publish(self, layout: Layout, event_batch: Sequence[Event]) -> None:
         now_ms = time.time_ns() // 1_000_000
         for event in event_batch:
-            partition = partition_of(event.key, self._partitions)
+            partition = layout.partition_of(event.key, event.line)
             if event.position <= self._fresh_after and event.position <= self._sent_until[partition]:
                 self._came_again(event.position, partition)
                 continue
@@ -97,6 +110,31 @@ class Publisher:
                     break
                 await self._send(partition)  # full
             self._sequence[partition] = sequence
+        self._last = max(self._last, event_batch[-1].position)
+
+    @property
+    def layouts(self) -> Layouts:
+        """By which it chooses partitions."""
+        return self._layouts
+
+    @property
+    def partitions(self) -> Set[int]:
+        """Those that it may send to."""
+        return self._sequence.keys()
+
+    @asynccontextmanager
+    async def standing_still(self) -> AsyncIterator[Position]:
+        """Nothing is sent during the block; gives the position of the last event that was, here or before."""
+        async with self._moving:
+            yield self._last
+
+    def relayout(self, layout: Layout, starts: Mapping[int, PartitionStart]) -> None:
+        """Choose partitions by `layout` from its position on, beyond what was sent; `starts`: those that are new."""
+        for partition, start in starts.items():
+            self._sent_until[partition] = start.sent_until
+            self._sequence[partition] = start.last_sequence
+            self._acked[partition] = KafkaTail(next_offset=start.next_offset, last_sequence=start.last_sequence)
+        self._layouts = self._layouts.followed_by(layout)
 
     def _came_again(self, position: Position, partition: int) -> None:
         metrics.REPEATED_EVENTS.inc()

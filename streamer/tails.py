@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from database.ledger.stream import KafkaTail
 from pipeline.errors import TransientError
-from pipeline.kafka import read_headers
+from pipeline.kafka import is_fence, read_headers
 from pipeline.position import ZERO, Position
 from streamer.publisher import PartitionStart
 
@@ -27,29 +27,40 @@ class FoundTail:
     last_position: Position | None
 
 
-async def find_tails(consumer: AIOKafkaConsumer, topic: str, partitions: int) -> dict[int, FoundTail]:
-    """Read the last record of each partition. Raises TransientError when Kafka does not answer in time."""
-    every = [TopicPartition(topic, partition) for partition in range(partitions)]
+async def find_tails(consumer: AIOKafkaConsumer, topic: str, partitions: Iterable[int]) -> dict[int, FoundTail]:
+    """Read the last record of each partition, all at once. Raises TransientError when Kafka does not answer in time."""
+    every = [TopicPartition(topic, partition) for partition in partitions]
     try:
-        consumer.assign(every)
-        ends = await consumer.end_offsets(every)
-        begins = await consumer.beginning_offsets(every)
-        tails = {}
         async with asyncio.timeout(_TIMEOUT_SECONDS):
-            for tp in every:
-                tails[tp.partition] = await _tail(consumer, tp, begins[tp], ends[tp])
+            ends = await consumer.end_offsets(every)
+            begins = await consumer.beginning_offsets(every)
+            filled = [tp for tp in every if begins[tp] < ends[tp]]
+            consumer.assign(filled)
+            for tp in filled:  # before the consumer asks for anything else, which the broker answers late
+                consumer.seek(tp, ends[tp] - 1)
+            return {tp.partition: await _tail(consumer, tp, begins[tp], ends[tp]) for tp in every}
     except (KafkaError, TimeoutError) as error:
         raise TransientError(f"Kafka did not tell the end of {topic} ({type(error).__name__})") from error
-    return tails
 
 
 async def _tail(consumer: AIOKafkaConsumer, tp: TopicPartition, begin: int, end: int) -> FoundTail:
-    if begin >= end:
+    """The last event of a partition at whose last record the consumer stands; a fence is none."""
+    last, start = None, end - 1
+    while begin < end:
+        offset = start - 1
+        while offset < end - 1:
+            record = await consumer.getone(tp)
+            offset = record.offset
+            if not is_fence(record):
+                last = record
+        if last is not None or start == begin:
+            break
+        start = max(begin, end - 8 * (end - start))
+        consumer.seek(tp, start)
+    if last is None:
         return FoundTail(next_offset=end, last_sequence=-1, last_position=None)
-    consumer.seek(tp, end - 1)
-    record = await consumer.getone(tp)
-    position, sequence, _ = read_headers(record)
-    return FoundTail(next_offset=record.offset + 1, last_sequence=sequence, last_position=position)
+    position, sequence, _ = read_headers(last)
+    return FoundTail(next_offset=last.offset + 1, last_sequence=sequence, last_position=position)
 
 
 def starts(

@@ -26,6 +26,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from psycopg import sql
 
 from database.ledger.chunks import ConsumerPosition
+from database.ledger.layouts import layouts_of
 from database.migrate import migrate
 from local import ports
 from local.postgres import Postgres
@@ -33,9 +34,9 @@ from local.process import Process
 from local.services import Service
 from local.stack import Stack
 from pipeline import rawfile
-from pipeline.kafka import is_pointer, read_headers
+from pipeline.kafka import is_fence, is_pointer, read_headers
+from pipeline.layout import Layout, Layouts
 from pipeline.position import ZERO, Position
-from processor.refill import _partition
 from processor.sequence import Verdict, judge
 
 PARTITIONS = 3
@@ -68,6 +69,8 @@ class Found:
     """With repeats."""
     pointers: int = 0
     """Records that point into a raw file."""
+    fences: int = 0
+    """Records without an event."""
     holes: int = 0
 
     @property
@@ -222,6 +225,10 @@ class Scene:
             "KAFKA_PARTITIONS": str(PARTITIONS),
             "RAW_FLUSH_SECONDS": "1",
         }
+        self.layouts = Layouts([Layout(partitions=PARTITIONS)])
+        """As of the last reading."""
+        self._ends: dict[tuple[int, int], int] = {}
+        """By partition and offset: the sequence that must stand before it, by the ledger."""
         self._streamers: list[Streamer] = []
 
     def streamer(self, name: str = "streamer", **environment: str) -> Streamer:
@@ -364,6 +371,7 @@ class Scene:
                 " FROM pipeline.raw_objects ORDER BY last_position"
             )
             objects = await cursor.fetchall()
+            self.layouts = await layouts_of(connection, self.topic, PARTITIONS)
         previous = None
         lines: list[tuple[Position, str]] = []
         async with self.stack.aws.client("s3") as s3:
@@ -377,13 +385,11 @@ class Scene:
                 assert len(content) == events
                 assert (str(content[0][0]), str(content[-1][0])) == (first, last)
                 lines += [(position, line.decode()) for position, _, line in content]
-                counts.update(_partition(line, PARTITIONS) for _, _, line in content)
+                counts.update(self.layouts.partition_of_line(position, line) for position, _, line in content)
                 ends = {int(p): sequence + 1 for p, sequence in sequences.items()}
                 if self.numbers_agree:
-                    assert ends == {p: counts[p] for p in range(PARTITIONS)}, (
-                        "the ledger's sequences are not its events"
-                    )
-                    assert ends == {int(p): offset for p, offset in offsets.items()}, "nor are its offsets"
+                    assert ends == {p: counts[p] for p in ends}, "the ledger's sequences are not its events"
+                    self._ends |= {(int(p), offset): sequences[p] for p, offset in offsets.items() if sequences[p] >= 0}
         return lines
 
     async def _read_kafka(self, found: Found) -> None:
@@ -393,7 +399,7 @@ class Scene:
         )
         await consumer.start()
         try:
-            parts = [TopicPartition(self.topic, p) for p in range(PARTITIONS)]
+            parts = [TopicPartition(self.topic, p) for p in range(self.layouts.partitions)]
             consumer.assign(parts)
             ends = await consumer.end_offsets(parts)
             begins = await consumer.beginning_offsets(parts)
@@ -405,9 +411,15 @@ class Scene:
                 while left:
                     for part, records in (await consumer.getmany(*left, timeout_ms=500)).items():
                         for record in records:
-                            found.kafka_records += 1
                             position, sequence, _ = read_headers(record)
                             verdict = judge(stands[part], sequence, position)
+                            if is_fence(record):
+                                assert verdict is Verdict.REPEAT, "a fence says something new"
+                                found.fences += 1
+                                continue
+                            found.kafka_records += 1
+                            end = self._ends.pop((part.partition, record.offset + 1), sequence)
+                            assert end == sequence, "the ledger's offsets are not Kafka's"
                             if verdict is Verdict.REPEAT:
                                 continue
                             found.holes += verdict is Verdict.HOLE
@@ -421,6 +433,7 @@ class Scene:
                                 found.pointers += 1
                         if records and records[-1].offset >= ends[part] - 1:
                             left.discard(part)
+            assert not self._ends, "the ledger's offsets are not Kafka's"
         finally:
             await consumer.stop()
 
