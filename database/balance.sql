@@ -80,7 +80,7 @@ SELECT 'chunk_end' AS kind, c.topic || '-' || c.partition AS subject, c.last_pos
  USING (topic, partition)
  WHERE c.next_offset <> k.next_offset ORDER BY c.partition;
 
--- What a chunk counts is in its objects; chunks with objects that a replay replaced are left to the replay's own count.
+-- What a chunk counts is in its objects of now: a replay or a release changes both together.
 WITH counted AS (
     SELECT chunk_id, hour, client_id, CASE disposition WHEN 'out' THEN 'client' ELSE disposition END AS kind,
            sum(events)::bigint AS events
@@ -91,6 +91,7 @@ WITH counted AS (
     SELECT chunk_id, hour, client_id, kind, sum(events)::bigint AS events, string_agg(key, ', ' ORDER BY key) AS keys
       FROM pipeline.processed_objects
      WHERE hour >= coalesce(%(since)s, '-infinity'::timestamptz) AND hour < coalesce(%(until)s, 'infinity'::timestamptz)
+       AND superseded_by IS NULL
      GROUP BY 1, 2, 3, 4
 )
 SELECT 'chunk_object' AS kind,
@@ -98,7 +99,6 @@ SELECT 'chunk_object' AS kind,
        k.first_position::text AS position, coalesce(c.events, 0)::text AS expected, coalesce(h.events, 0)::text AS found
   FROM counted c FULL JOIN held h USING (chunk_id, hour, client_id, kind) JOIN pipeline.chunks k ON k.id = chunk_id
  WHERE c.events IS DISTINCT FROM h.events AND client_id = coalesce(%(client_id)s, client_id)
-   AND NOT EXISTS (SELECT FROM pipeline.processed_objects s WHERE s.chunk_id = k.id AND s.superseded_by IS NOT NULL)
  ORDER BY k.first_position LIMIT 1000;
 
 -- Hour by hour and by the client that the source names: what was exported is what was processed, within what is on its
@@ -140,15 +140,20 @@ SELECT 'hour_count' AS kind,
             ELSE (SELECT events FROM ahead) END)
  ORDER BY hour, source_client_id LIMIT 1000;
 
--- A delivered file holds what its members hold, but for what the policy took away on the way.
-SELECT 'delivery_count' AS kind, f.key AS subject, '' AS position, m.events::text AS expected,
-       f.events || ' and ' || f.dropped_at_delivery || ' dropped' AS found
+-- A delivered file holds what its members of now hold, but for what the policy took away on the way. One that is about to
+-- be built again holds what it held; one that was, what was put last.
+SELECT 'delivery_count' AS kind, f.key AS subject, '' AS position, coalesce(m.events, 0)::text AS expected,
+       coalesce(p.events, f.events) || ' and ' || coalesce(p.dropped_at_delivery, f.dropped_at_delivery) || ' dropped'
+           AS found
   FROM pipeline.delivery_files f JOIN pipeline.sync_runs r ON r.id = f.run_id
   LEFT JOIN (SELECT file_id, sum(o.events)::bigint AS events FROM pipeline.delivery_members
-               JOIN pipeline.processed_objects o ON o.id = processed_object_id GROUP BY 1) m ON m.file_id = f.id
- WHERE f.state = 'delivered' AND f.events + f.dropped_at_delivery IS DISTINCT FROM m.events
-   AND NOT EXISTS (SELECT FROM pipeline.delivery_members x JOIN pipeline.processed_objects o
-                   ON o.id = x.processed_object_id WHERE x.file_id = f.id AND o.superseded_by IS NOT NULL)
+               JOIN pipeline.processed_objects o ON o.id = processed_object_id AND o.superseded_by IS NULL
+              GROUP BY 1) m ON m.file_id = f.id
+  LEFT JOIN LATERAL (SELECT * FROM pipeline.delivery_replacements p WHERE p.file_id = f.id AND p.state = 'delivered'
+                      ORDER BY p.id DESC LIMIT 1) p ON true
+ WHERE f.state = 'delivered'
+   AND coalesce(p.events, f.events) + coalesce(p.dropped_at_delivery, f.dropped_at_delivery) <> coalesce(m.events, 0)
+   AND NOT EXISTS (SELECT FROM pipeline.delivery_replacements x WHERE x.file_id = f.id AND x.state = 'open')
    AND f.hour >= coalesce(%(since)s, '-infinity'::timestamptz) AND f.hour < coalesce(%(until)s, 'infinity'::timestamptz)
    AND r.client_id = coalesce(%(client_id)s, r.client_id)
  ORDER BY f.id LIMIT 1000;

@@ -1,0 +1,2 @@
+-- What a delivered file holds now is in its newest replacement: reconciliation, and the next replay's `old` columns.
+CREATE INDEX delivery_replacements_of_file ON pipeline.delivery_replacements (file_id, id);
