@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 
 from local.aws import AccessKey, Aws
 from local.process import PartError
+from local.template import lifecycle_rules
 
 TEMPLATE = Path(__file__).parent.parent / "infra" / "template.yaml"
 STACK_NAME = "event-pipeline"
@@ -28,7 +29,7 @@ PARAMETERS = {
     "WeeklySchedule": "rate(1 minute)",
     "RequireTls": "false",
 }
-_RETENTION_DAYS = {"RawBucket": "RawRetentionDays", "ProcessedBucket": "ProcessedRetentionDays"}
+_BUCKETS = ("RawBucket", "ProcessedBucket")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +97,7 @@ async def _settled(cloudformation: Any) -> dict[str, Any]:
 async def _complete_buckets(aws: Aws, deployed: Deployed) -> None:
     """Encryption and lifecycle, which the emulator's CloudFormation reads over (ministack 1.5)."""
     async with aws.client("s3") as s3:
-        for resource, parameter in _RETENTION_DAYS.items():
+        for resource in _BUCKETS:
             bucket = deployed.outputs[resource]
             await s3.put_bucket_encryption(
                 Bucket=bucket,
@@ -112,29 +113,8 @@ async def _complete_buckets(aws: Aws, deployed: Deployed) -> None:
                     ]
                 },
             )
-            await s3.put_bucket_lifecycle_configuration(
-                Bucket=bucket,
-                LifecycleConfiguration={
-                    "Rules": [
-                        {
-                            "ID": "expire",
-                            "Status": "Enabled",
-                            "Filter": {"Prefix": ""},
-                            "Expiration": {"Days": int(deployed.parameters[parameter])},
-                            "NoncurrentVersionExpiration": {
-                                "NoncurrentDays": int(deployed.parameters["NoncurrentDays"])
-                            },
-                            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
-                        },
-                        {
-                            "ID": "delete-markers",
-                            "Status": "Enabled",
-                            "Filter": {"Prefix": ""},
-                            "Expiration": {"ExpiredObjectDeleteMarker": True},
-                        },
-                    ]
-                },
-            )
+            rules = await asyncio.to_thread(lifecycle_rules, TEMPLATE, resource, deployed.parameters)
+            await s3.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": rules})
 
 
 async def ensure_user(

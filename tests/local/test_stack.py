@@ -133,8 +133,11 @@ async def test_buckets_are_as_the_template_says(stack: Stack) -> None:
             assert all(blocked.values())
             assert len(blocked) == 4
             lifecycle = (await s3.get_bucket_lifecycle_configuration(Bucket=bucket))["Rules"]
-            assert lifecycle[0]["Expiration"]["Days"] == int(stack.environment[f"{name}_RETENTION_DAYS"])
-            assert lifecycle[0]["NoncurrentVersionExpiration"]["NoncurrentDays"] == 7
+            rules = {rule["ID"]: rule for rule in lifecycle}
+            events = rules["expire" if name == "RAW" else "expire-processed-events"]
+            assert events["Expiration"]["Days"] == int(stack.environment[f"{name}_RETENTION_DAYS"])
+            assert rules["expire-versions"]["NoncurrentVersionExpiration"]["NoncurrentDays"] == 7
+            assert rules["delete-markers"]["Expiration"]["ExpiredObjectDeleteMarker"] is True
 
 
 async def test_service_keys_do_what_their_service_needs_and_no_more(stack: Stack) -> None:
