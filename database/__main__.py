@@ -7,7 +7,7 @@ import asyncio
 import json
 import sys
 
-from database import audit, preflight, reconcile, source
+from database import audit, layout, preflight, reconcile, source
 from database.migrate import migrate
 from database.partition import partition
 from database.settings import MigrateSettings, PreflightSettings
@@ -67,6 +67,10 @@ def _audit(options: argparse.Namespace) -> int:
     return asyncio.run(audit.run(options))
 
 
+def _layout(options: argparse.Namespace) -> int:
+    return asyncio.run(layout.run(options))
+
+
 def _partition(options: argparse.Namespace) -> int:
     return asyncio.run(_partition_table(options.days_ahead))
 
@@ -95,6 +99,9 @@ def _arguments() -> argparse.ArgumentParser:
     chain = commands.add_parser("audit", help="is the audit log the chain that was written")
     audit.add_arguments(chain)
     chain.set_defaults(run=_audit)
+    spread = commands.add_parser("layout", help="how events are spread over partitions, from now on")
+    layout.add_arguments(spread)
+    spread.set_defaults(run=_layout)
     days = commands.add_parser("partition", help="partition events_log by day without moving a row")
     days.add_argument("--days-ahead", type=int, default=7, help="partitions made ahead (default 7)")
     days.set_defaults(run=_partition)

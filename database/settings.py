@@ -17,6 +17,12 @@ class AuditSettings(DatabaseSettings):
     """Variables of `audit`."""
 
 
+class LayoutSettings(DatabaseSettings):
+    """Variables of `layout`."""
+
+    kafka_raw_topic: str = "events.raw"
+
+
 class ReconcileSettings(DatabaseSettings):
     """Variables of `reconcile`."""
 

@@ -42,6 +42,10 @@ class Layouts:
         self._layouts = sorted(layouts, key=lambda layout: layout.from_position)
         self._begins = [layout.from_position for layout in self._layouts]
 
+    def __iter__(self) -> Iterator[Layout]:
+        """In the order of their positions."""
+        return iter(self._layouts)
+
     @property
     def current(self) -> Layout:
         """The last one."""

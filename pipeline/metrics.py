@@ -36,6 +36,8 @@ SNAPSHOT_EVENTS = Counter("streamer_snapshot_events", "Rows exported from the ta
 
 # processor
 CONSUMED_EVENTS = Counter("processor_events", "Records taken from Kafka, by what became of them", ["disposition"])
+for _disposition in ("out", "dropped_consent", "quarantine", "held", "dead_letter", "repeat"):
+    CONSUMED_EVENTS.labels(_disposition)  # there at 0: Prometheus sees no increase in a series that begins at 1
 CHUNKS = Counter("processor_chunks", "Chunks committed to the ledger")
 CHUNKS_LOST = Counter("processor_chunks_fenced", "Chunks thrown away because another owner was faster")
 CHUNK_RETRIES = Counter("processor_chunk_retries", "Attempts to write a chunk that failed and are tried again")
@@ -49,6 +51,8 @@ DIRECTORY_AGE_SECONDS = Gauge("processor_client_directory_age_seconds", "Since t
 # syncer
 SYNC_MESSAGES = Counter("syncer_messages", "Messages of the queue, by what became of them", ["outcome"])
 SYNC_RUNS = Counter("syncer_runs", "Attempts at delivery runs: finished, failed, retried, fenced", ["outcome"])
+for _outcome in ("finished", "failed", "retried", "fenced"):
+    SYNC_RUNS.labels(_outcome)
 SYNC_FILES = Counter("syncer_files", "Files that arrived in clients' buckets")
 SYNC_EVENTS = Counter("syncer_events", "Events in those files")
 SYNC_BYTES = Counter("syncer_bytes", "Compressed bytes of those files")

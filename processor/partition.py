@@ -31,7 +31,7 @@ class Partition:
         self,
         *,
         number: int,
-        partitions: int,
+        topic: str,
         generation: int,
         stand: ConsumerPosition,
         first_offset: int,
@@ -44,7 +44,7 @@ class Partition:
         turned: Callable[[], None],
     ) -> None:
         self.number = number
-        self._partitions = partitions
+        self._topic = topic
         self._generation = generation
         self._policies = policies
         self._writer = writer
@@ -106,7 +106,7 @@ class Partition:
             self._pool,
             self._raw_bucket,
             partition=self.number,
-            partitions=self._partitions,
+            topic=self._topic,
             stand=stand,
             sequence=sequence,
             position=position,

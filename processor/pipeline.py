@@ -12,8 +12,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 
 from database import preflight
-from database.ledger import Pool, chunks, connected, open_pool
-from database.ledger import stream as ledger
+from database.ledger import Pool, chunks, connected, layouts, open_pool
 from database.ledger.chunks import ConsumerPosition
 from pipeline import kafka, logs, metrics
 from pipeline.directory import ClientDirectory
@@ -67,19 +66,19 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
             max_partition_fetch_bytes=1 << 20,
             session_timeout_ms=10_000,
             heartbeat_interval_ms=3_000,
+            metadata_max_age_ms=15_000,  # partitions that are added to the topic wait no longer
             **kafka.connection_options(settings),
         )
         await kafka.start(consumer, settings.kafka_bootstrap_servers)
         stack.push_async_callback(kafka.stop, consumer)
         async with connected(pool) as connection:
-            partitions = await ledger.layout_of(connection, topic, settings.kafka_partitions)
-        await kafka.check_topic(settings, partitions)
+            spread = await layouts.layouts_of(connection, topic, settings.kafka_partitions)
+        await kafka.check_topic(settings, spread.partitions)
 
         policies = PolicyCache(directory, secrets, time.monotonic)
         processor = Processor(
             settings=settings,
             consumer=consumer,
-            partitions=partitions,
             directory=directory,
             policies=policies,
             pool=pool,
@@ -114,7 +113,6 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
         *,
         settings: ProcessorSettings,
         consumer: AIOKafkaConsumer,
-        partitions: int,
         directory: ClientDirectory,
         policies: PolicyCache,
         pool: Pool,
@@ -124,7 +122,6 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
         self._topic = settings.kafka_raw_topic
         self._flush_seconds = settings.processed_flush_seconds
         self._consumer = consumer
-        self._count = partitions
         self._directory = directory
         self._policies = policies
         self._pool = pool
@@ -222,7 +219,7 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
         first = min(max(stand.next_offset, begin), end)
         self._mine[tp.partition] = Partition(
             number=tp.partition,
-            partitions=self._count,
+            topic=self._topic,
             generation=self._generation,
             stand=stand,
             first_offset=first,

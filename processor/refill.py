@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator, Callable
 from database.ledger import Pool, connected
 from database.ledger import chunks as ledger
 from database.ledger.chunks import ConsumerPosition
+from database.ledger.layouts import layouts_of
 from pipeline import logs, metrics, rawfile
 from pipeline.errors import PermanentError
-from pipeline.events import partition_of
 from pipeline.position import Position
-from pipeline.record import text_column
 from pipeline.s3 import ObjectStore
 
 log = logs.get(__name__)
@@ -29,7 +28,7 @@ async def refill(
     bucket: ObjectStore,
     *,
     partition: int,
-    partitions: int,
+    topic: str,
     stand: ConsumerPosition,
     sequence: int,
     position: Position,
@@ -58,6 +57,7 @@ async def refill(
             reached = await ledger.recorded_until(connection)
             if reached is not None and reached >= position:
                 refs = await ledger.raw_objects_between(connection, stand.last_position, end)
+                spread = await layouts_of(connection, topic)  # by now it has all layouts of what was sent
                 break
         turned()
         await asyncio.sleep(_POLL_SECONDS)
@@ -67,7 +67,7 @@ async def refill(
         if hashlib.sha256(body).hexdigest() != ref.sha256:
             raise PermanentError(f"s3://{ref.bucket}/{ref.key} is not what was written", hint="restore its version")
         for at, commit_time, line in rawfile.decode(body):
-            if stand.last_position < at < end and _partition(line, partitions) == partition:
+            if stand.last_position < at < end and spread.partition_of_line(at, line) == partition:
                 found += 1
                 pointed |= at == position
                 yield at, commit_time, line
@@ -82,10 +82,3 @@ async def refill(
             hint="run python -m database reconcile",
         )
     log.info("processor.hole.refilled", partition=partition, events=found)
-
-
-def _partition(line: bytes, partitions: int) -> int:
-    key = text_column(line, "client_id")
-    if key is None:
-        key = text_column(line, "site_id")
-    return partition_of(None if key is None else key.encode(), partitions)

@@ -7,7 +7,7 @@ import asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from database.ledger import connected, layouts
-from pipeline import kafka, logs
+from pipeline import failpoints, kafka, logs
 from pipeline.errors import ConfigError
 from streamer import tails
 from streamer.replica import Replica, Turn
@@ -46,6 +46,7 @@ async def follow_requests(replica: Replica, turn: Turn, consumer: AIOKafkaConsum
                 await layouts.put_in_force(
                     connection, replica.topic, wanted, layout.from_position, replica.slot, turn.generation.number
                 )
+            failpoints.reach("streamer.after_layout")
             turn.publisher.relayout(layout, tails.starts(found, {}, None))
         log.info(
             "streamer.layout.changed",

@@ -9,6 +9,7 @@ from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
 from database.ledger import generations
+from pipeline.errors import PermanentError
 from pipeline.layout import Layout, Layouts
 from pipeline.position import ZERO, Position
 
@@ -30,20 +31,26 @@ def _keys(fanout: Mapping[str, int]) -> dict[bytes, int]:
     return {key.encode(): width for key, width in fanout.items()}
 
 
-async def layouts_of(connection: AsyncConnection, topic: str, partitions: int) -> Layouts:
-    """The layouts of `topic`; one over `partitions` becomes the first of a new topic."""
-    await connection.execute(
-        "INSERT INTO pipeline.topic_layouts (topic, from_position, partitions)"
-        " SELECT %s, %s, %s WHERE NOT EXISTS (SELECT FROM pipeline.topic_layouts WHERE topic = %s)"
-        " ON CONFLICT DO NOTHING",
-        (topic, str(ZERO), partitions, topic),
-    )
+async def layouts_of(connection: AsyncConnection, topic: str, partitions: int | None = None) -> Layouts:
+    """The layouts of `topic`; one over `partitions` becomes the first of a new topic.
+
+    Raises PermanentError when the topic is new and no number is given.
+    """
+    if partitions is not None:
+        await connection.execute(
+            "INSERT INTO pipeline.topic_layouts (topic, from_position, partitions)"
+            " SELECT %s, %s, %s WHERE NOT EXISTS (SELECT FROM pipeline.topic_layouts WHERE topic = %s)"
+            " ON CONFLICT DO NOTHING",
+            (topic, str(ZERO), partitions, topic),
+        )
     cursor = await connection.execute(
         "SELECT from_position, partitions, fanout FROM pipeline.topic_layouts WHERE topic = %s", (topic,)
     )
+    rows = await cursor.fetchall()
+    if not rows:
+        raise PermanentError(f"KAFKA_RAW_TOPIC: no streamer has written to {topic} yet")
     return Layouts(
-        Layout(from_position=Position.parse(row[0]), partitions=row[1], fanout=_keys(row[2]))
-        for row in await cursor.fetchall()
+        Layout(from_position=Position.parse(row[0]), partitions=row[1], fanout=_keys(row[2])) for row in rows
     )
 
 

@@ -158,21 +158,6 @@ async def confirm(connection: AsyncConnection, slot: str, epoch: int, lsn: Lsn, 
     _one(cursor.rowcount)
 
 
-async def layout_of(connection: AsyncConnection, topic: str, partitions: int) -> int:
-    """The number of partitions that events of `topic` are spread over; `partitions` becomes it for a new topic."""
-    await connection.execute(
-        "INSERT INTO pipeline.topic_layouts (topic, from_position, partitions)"
-        " SELECT %s, %s, %s WHERE NOT EXISTS (SELECT FROM pipeline.topic_layouts WHERE topic = %s)",
-        (topic, str(Position(0, 0, 0)), partitions, topic),
-    )
-    cursor = await connection.execute(
-        "SELECT partitions FROM pipeline.topic_layouts WHERE topic = %s ORDER BY from_position DESC LIMIT 1", (topic,)
-    )
-    row = await cursor.fetchone()
-    assert row is not None
-    return int(row[0])
-
-
 async def kafka_tails(connection: AsyncConnection) -> dict[int, KafkaTail]:
     """Where each partition ended as of the last raw object; empty before the first."""
     cursor = await connection.execute(

@@ -413,6 +413,9 @@ class Scene:
                         for record in records:
                             position, sequence, _ = read_headers(record)
                             verdict = judge(stands[part], sequence, position)
+                            if record.value is not None:
+                                expected = self.layouts.partition_of_line(position, record.value)
+                                assert part.partition == expected, "another partition than its layout says"
                             if is_fence(record):
                                 assert verdict is Verdict.REPEAT, "a fence says something new"
                                 found.fences += 1
@@ -436,6 +439,26 @@ class Scene:
             assert not self._ends, "the ledger's offsets are not Kafka's"
         finally:
             await consumer.stop()
+
+    async def process_all(self) -> None:
+        """Run a processor until it has taken every event, each once."""
+        port = ports.choose(("processor",), {})["processor"]
+        log = self.folder / "processor.log"
+        environment = {**self.environment, "KAFKA_GROUP": self.slot, "PROCESSED_FLUSH_SECONDS": "1"}
+        process = await Service("processor", environment, port, log).start()
+        try:
+
+            async def processed() -> bool:
+                assert process.exit_status is None, log.read_text()[-3000:]
+                row = await self.fetch(
+                    "SELECT coalesce(sum(events), 0)::int FROM pipeline.chunk_counts WHERE disposition <> 'repeat'"
+                )
+                assert row[0] <= len(self.inserted), "an event was taken twice"
+                return bool(row[0] == len(self.inserted))
+
+            await eventually(processed, seconds=60, what="the processor has every event once")
+        finally:
+            await process.kill()
 
     async def check(self, *, expected: set[str] | None = None) -> Found:
         """Every event exactly once in raw files and, after the sequence check, in Kafka; positions ascend."""

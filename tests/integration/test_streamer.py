@@ -16,8 +16,6 @@ from psycopg.conninfo import make_conninfo
 
 from database import source
 from database.ledger import open_pool
-from local import ports
-from local.services import Service
 from local.stack import Stack
 from pipeline import metrics
 from streamer.watch import count_unexported
@@ -430,24 +428,7 @@ async def test_event_larger_than_the_topic_takes_passes_through_its_raw_file_als
     scene.numbers_agree = False
     found = await scene.check()
     assert found.pointers == 2
-
-    port = ports.choose(("processor",), {})["processor"]
-    log = scene.folder / "processor.log"
-    environment = {**scene.environment, "KAFKA_GROUP": scene.slot, "PROCESSED_FLUSH_SECONDS": "1"}
-    processor = Service("processor", environment, port, log)
-    process = await processor.start()
-    try:
-
-        async def processed() -> bool:
-            assert process.exit_status is None, log.read_text()[-3000:]
-            row = await scene.fetch(
-                "SELECT coalesce(sum(events), 0)::int FROM pipeline.chunk_counts WHERE disposition <> 'repeat'"
-            )
-            return bool(row[0] == len(scene.inserted))
-
-        await eventually(processed, what="the processor has every event once")
-    finally:
-        await process.kill()
+    await scene.process_all()
 
 
 async def test_rows_that_were_never_published_raise_the_metric(scene: Scene) -> None:

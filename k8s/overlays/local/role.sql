@@ -1,0 +1,2 @@
+CREATE ROLE pipeline LOGIN REPLICATION PASSWORD 'local-only';
+CREATE DATABASE events OWNER pipeline;
