@@ -61,10 +61,12 @@ async def _run(connection: psycopg.AsyncConnection, part: Part) -> list[str]:
             if name not in done:
                 async with connection.transaction():
                     if part == "source":
-                        # A table that exists is found as the services find it; a new one must not land in schema
-                        # pipeline, which is the first in the search path of a user called pipeline.
+                        # A table that exists is found as the services find it, and nothing is made in schema pipeline,
+                        # the first in the search path of a user called pipeline: IF NOT EXISTS looks there alone.
                         await connection.execute(
-                            "SELECT set_config('search_path', 'public', true) WHERE to_regclass('events_log') IS NULL"
+                            "SELECT set_config('search_path', coalesce((SELECT quote_ident(nspname) FROM pg_class c"
+                            " JOIN pg_namespace n ON n.oid = relnamespace WHERE c.oid = to_regclass('events_log')),"
+                            " 'public'), true)"
                         )
                     await connection.execute(text.encode())
                     await connection.execute(
