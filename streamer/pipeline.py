@@ -11,7 +11,7 @@ from dataclasses import asdict
 from aiokafka import AIOKafkaConsumer
 
 from database import preflight, source
-from database.ledger import Pool, connected, generations, layouts, open_pool
+from database.ledger import Pool, connected, generations, layouts, open_pool, records
 from database.ledger import stream as ledger
 from pipeline import failpoints, kafka, logs, metrics
 from pipeline.errors import TransientError
@@ -85,6 +85,8 @@ async def stream(replica: Replica, plan: resume.Plan) -> None:
             state = await ledger.stream_state(connection, slot)
             known = await ledger.kafka_tails(connection)
             layout = await layouts.layouts_of(connection, topic, settings.kafka_partitions)
+            histories = await records.known_histories(connection)
+        await records.put_layouts(replica.bucket, topic, layout)
         if layout.current.partitions != settings.kafka_partitions:
             log.warning("streamer.kafka_partitions.ignored", partitions=layout.current.partitions, hint=_LAYOUT_HINT)
         recorded_until = state.last_position if state else None
@@ -115,6 +117,8 @@ async def stream(replica: Replica, plan: resume.Plan) -> None:
             flush_seconds=settings.raw_flush_seconds,
             max_bytes=settings.raw_max_bytes,
             turned=replica.health.turned,
+            histories=histories,
+            tails=known,
         )
         transactions = Transactions(replica.epochs, await read_types(replica.db))
         turn = Turn(generation=generation, transactions=transactions, publisher=publisher, recorder=recorder)

@@ -6,7 +6,7 @@ import asyncio
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from database.ledger import connected, layouts
+from database.ledger import connected, layouts, records
 from pipeline import failpoints, kafka, logs
 from pipeline.errors import ConfigError
 from streamer import tails
@@ -47,6 +47,7 @@ async def follow_requests(replica: Replica, turn: Turn, consumer: AIOKafkaConsum
                     connection, replica.topic, wanted, layout.from_position, replica.slot, turn.generation.number
                 )
             failpoints.reach("streamer.after_layout")
+            await records.put_layouts(replica.bucket, replica.topic, [layout])
             turn.publisher.relayout(layout, tails.starts(found, {}, None))
         log.info(
             "streamer.layout.changed",

@@ -8,7 +8,7 @@ row needs stands in the object itself and in its metadata. Pure, but for the two
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -24,12 +24,14 @@ from database.ledger.stream import KafkaTail
 from pipeline import gzip
 from pipeline.errors import PoisonError
 from pipeline.gzip import GzipError
-from pipeline.position import Lsn, Position
+from pipeline.layout import Layout
+from pipeline.position import ZERO, Lsn, Position
 from pipeline.s3 import ObjectStore, digest
 
 CHUNKS = "ledger/chunks/"
 PLANS = "ledger/plans/"
 REVISIONS = "ledger/revisions/"
+LAYOUTS = "raw-events/layouts/"
 
 _MOST_TAILS = 1_000
 """Characters. S3 takes 2 KB of metadata in all; beyond that the tails are found in Kafka."""
@@ -239,9 +241,9 @@ def _parse_stand(parts: Any) -> ConsumerPosition:
     )
 
 
-def revision_key(revision_id: int) -> str:
-    """The key of a revision's record."""
-    return f"{REVISIONS}{revision_id:020d}.json.gz"
+def revision_key(revision_id: int, body: bytes) -> str:
+    """The key of a revision's record. With a digest: a ledger that was rewound gives the same numbers out again."""
+    return f"{REVISIONS}{revision_id:020d}-{digest(body).hex()[:16]}.json.gz"
 
 
 async def put_revision(bucket: ObjectStore, revision: Revision, superseded: Sequence[str]) -> None:
@@ -251,7 +253,8 @@ async def put_revision(bucket: ObjectStore, revision: Revision, superseded: Sequ
     """
     body = encode_revision(revision, superseded)
     metadata = {"revision": str(revision.id), "client-id": revision.client_id}
-    await bucket.put_new(revision_key(revision.id), body, sha256=digest(body), metadata=metadata, content_type=_JSON)
+    key = revision_key(revision.id, body)
+    await bucket.put_new(key, body, sha256=digest(body), metadata=metadata, content_type=_JSON)
 
 
 def encode_revision(revision: Revision, superseded: Sequence[str]) -> bytes:
@@ -294,6 +297,44 @@ def _rows(rows: Any) -> Rows:
         (UUID(chunk), (_time(hour), source, client, disposition)): int(events)
         for chunk, hour, source, client, disposition, events in rows
     }
+
+
+async def put_layouts(bucket: ObjectStore, topic: str, layouts: Iterable[Layout]) -> None:
+    """Leave layouts in the raw bucket: once the ledger has them, before an event is sent by one, durable on return.
+
+    The first layout of a topic needs no record. May be repeated.
+    """
+    for layout in layouts:
+        if layout.from_position != ZERO:
+            await _put_layout(bucket, topic, layout)
+
+
+async def _put_layout(bucket: ObjectStore, topic: str, layout: Layout) -> None:
+    fanout = {key.decode(): width for key, width in layout.fanout.items()}
+    body = orjson.dumps(
+        {
+            "topic": topic,
+            "from_position": str(layout.from_position),
+            "partitions": layout.partitions,
+            "fanout": fanout,
+        }
+    )
+    key = f"{LAYOUTS}{topic}/{layout.from_position}.json"
+    await bucket.create(key, body, sha256=digest(body), metadata={"topic": topic}, content_type=_JSON)
+
+
+def decode_layout(body: bytes) -> tuple[str, Layout]:
+    """(topic, layout). Raises PoisonError."""
+    try:
+        document = orjson.loads(body)
+        layout = Layout(
+            from_position=Position.parse(document["from_position"]),
+            partitions=int(document["partitions"]),
+            fanout={str(key).encode(): int(width) for key, width in document["fanout"].items()},
+        )
+        return str(document["topic"]), layout
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise PoisonError("a layout's record is damaged") from error
 
 
 def plan_key(client_id: str, run_key: str) -> str:
