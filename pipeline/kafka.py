@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from contextlib import suppress
 from typing import Any
@@ -15,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from pipeline.errors import ConfigError, PermanentError, TransientError
 from pipeline.events import Event
+from pipeline.kafka_security import security_options
 from pipeline.position import Position
 from pipeline.settings import KafkaSettings
 
@@ -25,23 +25,12 @@ Header = tuple[str, bytes]
 
 
 def connection_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Keyword arguments for aiokafka's clients. Raises ConfigError when SASL lacks its user or password."""
-    options: dict[str, Any] = {
+    """Keyword arguments for aiokafka's clients. Raises ConfigError, see `security_options`."""
+    return {
         "bootstrap_servers": settings.kafka_bootstrap_servers,
-        "security_protocol": settings.kafka_security_protocol,
         "request_timeout_ms": 30_000,
+        **security_options(settings),
     }
-    if settings.kafka_security_protocol.endswith("SSL"):
-        options["ssl_context"] = ssl.create_default_context()
-    if settings.kafka_security_protocol.startswith("SASL"):
-        if not settings.kafka_sasl_username or not settings.kafka_sasl_password:
-            raise ConfigError("KAFKA_SASL_USERNAME or KAFKA_SASL_PASSWORD is missing")
-        options |= {
-            "sasl_mechanism": settings.kafka_sasl_mechanism,
-            "sasl_plain_username": settings.kafka_sasl_username,
-            "sasl_plain_password": settings.kafka_sasl_password.get_secret_value(),
-        }
-    return options
 
 
 async def start(client: Any, servers: str) -> None:

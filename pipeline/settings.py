@@ -83,9 +83,12 @@ def _whole_pair(settings: Settings, prefix: str) -> None:
 class KafkaSettings(Settings):
     """The broker and the raw topic."""
 
+    aws_region: str = "us-east-1"
     kafka_bootstrap_servers: str
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
-    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    kafka_ssl_ca_file: str | None = None
+    """PEM file of the authority that signed the brokers' certificates; without it the system's authorities hold."""
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "AWS_MSK_IAM"] = "SCRAM-SHA-512"
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
     kafka_raw_topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")] = "events.raw"
