@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import IO
 
 from database.ledger import Pool, connected
@@ -56,8 +55,8 @@ class Recorder:
         flush_seconds: float,
         max_bytes: int,
         turned: Callable[[], None],
-        histories: Sequence[History] = (),
-        tails: Mapping[int, KafkaTail] = MappingProxyType({}),
+        histories: Sequence[History],
+        tails: Mapping[int, KafkaTail],
     ) -> None:
         """`epoch`: of the server, the fence against readers of another history. `turned` is called while it waits.
 
