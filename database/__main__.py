@@ -10,6 +10,7 @@ import sys
 from database import audit, layout, preflight, reconcile, source
 from database.migrate import migrate
 from database.partition import partition
+from database.rebuild import pipeline as rebuild
 from database.settings import MigrateSettings, PreflightSettings
 from pipeline import logs, service
 from pipeline.errors import PipelineError
@@ -71,6 +72,10 @@ def _layout(options: argparse.Namespace) -> int:
     return asyncio.run(layout.run(options))
 
 
+def _rebuild(options: argparse.Namespace) -> int:
+    return asyncio.run(rebuild.run(options))
+
+
 def _partition(options: argparse.Namespace) -> int:
     return asyncio.run(_partition_table(options.days_ahead))
 
@@ -102,6 +107,9 @@ def _arguments() -> argparse.ArgumentParser:
     spread = commands.add_parser("layout", help="how events are spread over partitions, from now on")
     layout.add_arguments(spread)
     spread.set_defaults(run=_layout)
+    again = commands.add_parser("rebuild-ledger", help="restore a ledger that was lost or set back, from S3")
+    rebuild.add_arguments(again)
+    again.set_defaults(run=_rebuild)
     days = commands.add_parser("partition", help="partition events_log by day without moving a row")
     days.add_argument("--days-ahead", type=int, default=7, help="partitions made ahead (default 7)")
     days.set_defaults(run=_partition)

@@ -19,6 +19,10 @@ REQUIRED_COLUMNS = {
 }  # fmt: skip
 
 
+REBUILD_LOCK = 0x7265_6275_696C_64
+"""The advisory lock that `rebuild-ledger` holds: no service starts meanwhile."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One thing that is missing (error) or unwise (warning)."""
@@ -78,6 +82,14 @@ async def check_ledger(dsn: str) -> list[Finding]:
             if not (await _row(cursor))[0]:
                 mend = "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA pipeline TO the user"
                 return [_error("LEDGER_DATABASE_URL", "the user may not write the ledger", mend)]
+            cursor = await connection.execute(
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 AND granted"
+                " AND (classid::bigint << 32 | objid::bigint) = %s"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+                (REBUILD_LOCK,),
+            )
+            if (await _row(cursor))[0]:
+                return [_error("LEDGER_DATABASE_URL", "rebuild-ledger is at work", "wait until it has ended")]
     except psycopg.errors.InsufficientPrivilege:
         return [_error("LEDGER_DATABASE_URL", "no privilege on schema pipeline", "GRANT USAGE ON SCHEMA pipeline")]
     except psycopg.OperationalError as error:

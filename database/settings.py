@@ -17,6 +17,10 @@ class AuditSettings(DatabaseSettings):
     """Variables of `audit`."""
 
 
+class RebuildSettings(DatabaseSettings, KafkaSettings, RawS3Settings, ProcessedS3Settings):
+    """Variables of `rebuild-ledger`."""
+
+
 class LayoutSettings(DatabaseSettings):
     """Variables of `layout`."""
 

@@ -45,6 +45,11 @@ def configure(service: str, level: str) -> None:
     structlog.contextvars.bind_contextvars(service=service)
 
 
+def service() -> str:
+    """The name that `configure` was called with; empty before."""
+    return str(structlog.contextvars.get_contextvars().get("service", ""))
+
+
 def get(name: str) -> Log:
     """A logger; `name` is for humans only, events carry their own names."""
     logger: Log = structlog.stdlib.get_logger(name)

@@ -15,6 +15,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from pipeline import logs
 from pipeline.errors import TransientError
 
 Pool = AsyncConnectionPool[psycopg.AsyncConnection]
@@ -28,6 +29,9 @@ CONNECTION_OPTIONS: dict[str, Any] = {
     "tcp_user_timeout": 10_000,
 }
 
+
+SESSION_NAME = "pipeline"
+"""How the names of services' sessions begin; the service's name follows. A rebuild demands that there is none."""
 
 _IDLE_SECONDS = 10
 """How long a transaction may wait for us. We never wait inside of one, so only a process that is paused takes longer:
@@ -59,7 +63,7 @@ async def open_pool(dsn: str, *, max_size: int = 4) -> AsyncIterator[Pool]:
         min_size=1,
         max_size=max_size,
         timeout=10,
-        kwargs={"autocommit": True, **CONNECTION_OPTIONS},
+        kwargs={"autocommit": True, "application_name": f"{SESSION_NAME} {logs.service()}", **CONNECTION_OPTIONS},
         check=AsyncConnectionPool.check_connection,
         open=False,
     )
