@@ -53,7 +53,7 @@ def decide(slot: Slot | None, state: StreamState | None, history: EpochMap, wal_
     if state is None:
         raise PermanentError(
             "the replication slot exists, but the ledger has never heard of it",
-            hint="restore the ledger, or drop the slot: a new one begins with a snapshot of the table",
+            hint="run: python -m database rebuild-ledger; or drop the slot: a new one begins with a snapshot",
         )
     if state.state == "snapshot":
         return Plan(start=Start.SNAPSHOT, reason="unfinished")
@@ -65,7 +65,7 @@ def decide(slot: Slot | None, state: StreamState | None, history: EpochMap, wal_
     if slot.confirmed_flush > begin_lsn:
         raise PermanentError(
             f"the slot is at {slot.confirmed_flush}, the ledger only at {begin_lsn}: events between are lost",
-            hint="restore the ledger, or drop the slot: a new one closes the gap from the table",
+            hint="run: python -m database rebuild-ledger; or drop the slot: a new one closes the gap from the table",
         )
     return Plan(start=Start.STREAM, begin_lsn=begin_lsn)
 
