@@ -9,12 +9,12 @@ import shutil
 import signal
 import subprocess
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
@@ -66,6 +66,8 @@ class Broker(Part):
     """What both brokers are to the others."""
 
     name: ClassVar[str] = "Kafka"
+    client_options: Mapping[str, Any] = {}
+    """What our own client needs beside the address."""
     remark = ""
     """A sentence for the person at the terminal, where the broker isn't the real one."""
 
@@ -107,7 +109,9 @@ class Broker(Part):
             raise PartError(f"the broker refuses topic {name}: {failed[0]}")
 
     async def _admin(self) -> AIOKafkaAdminClient:
-        client = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap_servers, request_timeout_ms=10_000)
+        client = AIOKafkaAdminClient(
+            bootstrap_servers=self.bootstrap_servers, request_timeout_ms=10_000, **self.client_options
+        )
         try:
             await client.start()
         except BaseException:
@@ -123,6 +127,10 @@ class Kafka(Broker):
         super().__init__(folder, port)
         self.controller_port = controller_port
         self.version = jars.kafka_version()
+        self.properties: dict[str, str] = {}
+        """Override `_PROPERTIES`. Like `format_options`, set before the first start."""
+        self.format_options: tuple[str, ...] = ()
+        """More arguments for formatting the storage, e.g. the first users."""
         self._say = say
         self._jars = Path()
 
@@ -137,12 +145,16 @@ class Kafka(Broker):
                 data=data,
                 max_message_bytes=MAX_MESSAGE_BYTES,
             )
+            + "".join(f"{key}={value}\n" for key, value in self.properties.items())  # of two, the last one holds
         )
         if not (data / "bootstrap.checkpoint").exists():  # written last
             cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
             shutil.rmtree(data, ignore_errors=True)
             await run_tool(
-                self._java("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._properties)),
+                self._java(
+                    *("kafka.tools.StorageTool", "format", f"-t={cluster_id}", "-c", str(self._properties)),
+                    *self.format_options,
+                ),
                 name="formatting Kafka's storage",
             )
 

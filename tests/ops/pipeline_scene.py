@@ -1,4 +1,4 @@
-"""A whole pipeline of its own in the session's stack: database, topic, slot, group, queue, clients; any number of services."""
+"""A whole pipeline in the session's stack: its own database, topic, slot, queue and clients; any number of services."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ import httpx
 import psycopg
 
 from local import gauge, ports, samples
-from local.kafka import Kafka
 from local.postgres import Postgres
 from local.process import Process
 from local.samples import SAMPLES
@@ -154,7 +153,7 @@ class Pipeline:
 
 @asynccontextmanager
 async def open_pipeline(
-    stack: Stack, folder: Path, *, postgres: Postgres | None = None, kafka: Kafka | None = None, **extra: str
+    stack: Stack, folder: Path, *, postgres: Postgres | None = None, **extra: str
 ) -> AsyncIterator[Pipeline]:
     """A scene with its own clients under a prefix of the samples' buckets; nothing of it is left but objects."""
     name = f"p_{uuid.uuid4().hex[:10]}"

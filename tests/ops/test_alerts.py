@@ -29,7 +29,9 @@ def promtool(folder: Path, groups: Any) -> subprocess.CompletedProcess[str]:
     (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": groups}))
     (folder / "cases.yaml").write_text(yaml.safe_dump({**CASES, "rule_files": ["rules.yaml"]}))
     program = prometheus.require("promtool")
-    return subprocess.run([program, "test", "rules", "cases.yaml"], cwd=folder, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [program, "test", "rules", "cases.yaml"], cwd=folder, capture_output=True, text=True, check=False
+    )
 
 
 def names_in(expression: str) -> set[str]:
@@ -46,14 +48,19 @@ def test_each_alert_fires_in_its_case_and_none_on_a_healthy_pipeline(tmp_path: P
 def test_a_rule_that_no_longer_fires_or_always_fires_would_be_seen(tmp_path: Path, alert: str) -> None:
     for expression in ("vector(1)", "vector(1) > 2"):
         broken = [
-            {**group, "rules": [{**rule, "expr": expression} if rule["alert"] == alert else rule for rule in group["rules"]]}
+            {
+                **group,
+                "rules": [{**rule, "expr": expression} if rule["alert"] == alert else rule for rule in group["rules"]],
+            }
             for group in GROUPS
         ]
         assert promtool(tmp_path, broken).returncode != 0
 
 
 def test_no_alert_is_without_a_case_in_which_it_fires() -> None:
-    firing = {case["alertname"] for test in CASES["tests"] for case in test.get("alert_rule_test", ()) if case["exp_alerts"]}
+    firing = {
+        case["alertname"] for test in CASES["tests"] for case in test.get("alert_rule_test", ()) if case["exp_alerts"]
+    }
     assert firing == set(RULES)
 
 
