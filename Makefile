@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 SECONDS_ARG := $(if $(filter command,$(firstword $(origin SECONDS))),$(SECONDS),)
 
-.PHONY: setup demo test check format chaos bench lock clean
+.PHONY: setup demo test check format chaos bench deploy lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ demo: $(VENV)/.ready
 ## make test               all checks and all tests
 # Two workers, a stack for each: most tests wait for something. A file stays with one worker, since its tests share a scene.
 test: check
+	@$(BIN)/python -m tests.ops.prometheus
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 ## make chaos              the long tests: faults at random, for minutes
@@ -43,6 +44,10 @@ bench: $(VENV)/.ready
 	$(BIN)/python -m bench streamer > .local/bench/streamer.json
 	$(BIN)/python -m bench processor > .local/bench/processor.json
 	@cat .local/bench/*.json
+
+## make deploy [DRY_RUN=1]  AWS and a cluster, by the variables that docs/operations.md lists
+deploy: $(VENV)/.ready
+	$(BIN)/python -m infra.deploy $(if $(DRY_RUN),--dry-run)
 
 ## make lock               renew requirements/*.txt (hashes, no index address)
 lock: $(VENV)/.ready
