@@ -1,0 +1,1 @@
+"""What the pipeline needs from AWS, and how all of it is deployed."""
