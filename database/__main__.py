@@ -11,6 +11,7 @@ from database import audit, layout, preflight, reconcile, source
 from database.migrate import migrate
 from database.partition import partition
 from database.rebuild import pipeline as rebuild
+from database.retention import pipeline as retention
 from database.settings import MigrateSettings, PreflightSettings
 from pipeline import logs, service
 from pipeline.errors import PipelineError
@@ -110,6 +111,9 @@ def _arguments() -> argparse.ArgumentParser:
     again = commands.add_parser("rebuild-ledger", help="restore a ledger that was lost or set back, from S3")
     rebuild.add_arguments(again)
     again.set_defaults(run=_rebuild)
+    old = commands.add_parser("retention", help="delete what is too old and needed by nobody")
+    retention.add_arguments(old)
+    old.set_defaults(run=retention.main)
     days = commands.add_parser("partition", help="partition events_log by day without moving a row")
     days.add_argument("--days-ahead", type=int, default=7, help="partitions made ahead (default 7)")
     days.set_defaults(run=_partition)

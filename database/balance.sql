@@ -52,13 +52,16 @@ SELECT 'raw_unsent' AS kind, 'raw objects together' AS subject, '' AS position,
        'at most ' || sent.events AS expected, recorded.events::text AS found
   FROM sent, recorded WHERE recorded.events > sent.events;
 
--- A partition's chunks add up to its last sequence.
+-- A partition's chunks, and what retention took of them, add up to its last sequence.
 SELECT 'partition_count' AS kind, c.topic || '-' || c.partition AS subject, c.last_position::text AS position,
        (c.last_sequence + 1)::text AS expected, coalesce(n.events, 0)::text AS found
   FROM pipeline.consumer_positions c
-  LEFT JOIN (SELECT k.topic, k.partition, sum(n.events)::bigint AS events
-               FROM pipeline.chunks k JOIN pipeline.chunk_counts n ON n.chunk_id = k.id
-              WHERE n.disposition <> 'repeat' GROUP BY 1, 2) n USING (topic, partition)
+  LEFT JOIN (SELECT topic, partition, sum(events)::bigint AS events
+               FROM (SELECT k.topic, k.partition, n.events
+                       FROM pipeline.chunks k JOIN pipeline.chunk_counts n ON n.chunk_id = k.id
+                      WHERE n.disposition <> 'repeat'
+                      UNION ALL SELECT topic, partition, events FROM pipeline.retired_counts) e
+              GROUP BY 1, 2) n USING (topic, partition)
  WHERE c.last_sequence + 1 <> coalesce(n.events, 0) AND %(whole)s
  ORDER BY c.partition;
 
@@ -133,6 +136,7 @@ SELECT 'hour_count' AS kind,
        coalesce(p.events, 0) || ' processed' AS found
   FROM raw r FULL JOIN processed p USING (hour, source_client_id)
  WHERE hour >= coalesce(%(since)s, '-infinity'::timestamptz) AND hour < coalesce(%(until)s, 'infinity'::timestamptz)
+   AND hour >= coalesce((SELECT horizon FROM pipeline.retention), '-infinity'::timestamptz)
    AND source_client_id = coalesce(%(client_id)s, source_client_id)
    AND (coalesce(r.events, 0) - coalesce(p.events, 0) > coalesce(r.on_its_way, 0)
         OR coalesce(p.events, 0) - coalesce(r.events, 0) > CASE

@@ -39,18 +39,27 @@ _RAW = """
                    WHERE e.next_offset::bigint > coalesce(c.next_offset, 0)) AS on_its_way
       FROM pipeline.raw_objects o
      WHERE max_commit_time >= %(since)s AND min_commit_time < %(until)s AND exported_at >= %(kept)s
+       AND removed_at IS NULL
      ORDER BY first_position
 """
 _PROCESSED = """
     SELECT o.kind, o.key, o.sha256, o.events, k.first_position::text AS position, k.last_position::text
       FROM pipeline.processed_objects o JOIN pipeline.chunks k ON k.id = o.chunk_id
-     WHERE o.superseded_by IS NULL AND o.hour >= %(since)s AND o.hour < %(until)s AND k.committed_at >= %(kept)s
+     WHERE o.superseded_by IS NULL AND o.removed_at IS NULL AND o.hour >= %(since)s AND o.hour < %(until)s
+       AND k.committed_at >= %(kept)s
      ORDER BY k.first_position, o.id
 """
 _UNSEEN = """
     SELECT hour, source_client_id, sum(events)::bigint AS events FROM pipeline.chunk_counts
-     WHERE disposition IN ('dropped_consent', 'held', 'dead_letter') AND hour >= %(since)s AND hour < %(until)s
+     WHERE disposition IN ('dropped_consent', 'held', 'dead_letter', 'expired')
+       AND hour >= %(since)s AND hour < %(until)s
      GROUP BY 1, 2
+"""
+# Events of chunks up to there may have been in objects that retention took away.
+_EDGE = """
+    SELECT max(k.last_position::text) AS position FROM pipeline.chunks k
+     WHERE k.committed_at < %(kept)s OR EXISTS (SELECT FROM pipeline.processed_objects o
+           WHERE o.chunk_id = k.id AND o.removed_at IS NOT NULL AND o.superseded_by IS NULL)
 """
 _RUNS = """
     SELECT client_id, run_key, manifest_sha256 FROM pipeline.sync_runs
@@ -71,6 +80,10 @@ class _Seen:
     due: set[int] = field(default_factory=set)
     """Objects that are processed to their end."""
     tail: str = ""
+    begin: str = ""
+    """Where the first object begins that is still there."""
+    removed_until: str = ""
+    """Processed objects up to there may be gone."""
 
     def note(self, kind: str, subject: str, position: str, expected: str, found: str) -> None:
         self.found.append(Imbalance(kind=kind, subject=subject, position=position, expected=expected, found=found))
@@ -104,6 +117,7 @@ async def deep_imbalances(
                 ("raw", _RAW, raw_kept_since),
                 ("processed", _PROCESSED, processed_kept_since),
                 ("unseen", _UNSEEN, processed_kept_since),
+                ("edge", _EDGE, processed_kept_since),
                 ("runs", _RUNS, processed_kept_since),
             ):
                 await cursor.execute(query, values | {"kept": kept})
@@ -112,6 +126,8 @@ async def deep_imbalances(
     since, until = values["since"], values["until"]
     assert isinstance(since, datetime)
     assert isinstance(until, datetime)
+    seen.removed_until = rows["edge"][0]["position"] or ""
+    seen.begin = rows["raw"][0]["position"] if rows["raw"] else "~"
     for row in rows["raw"]:
         await _check_raw(row, raw, seen, since, until)
     arrived: dict[bytes, str] = {}
@@ -137,7 +153,7 @@ async def _check_raw(
         return seen.note("raw_changed", key, position, f"sha256 {row['sha256']}", digest)
     number = len(seen.objects)
     seen.objects.append((key, position))
-    if not row["on_its_way"]:
+    if not row["on_its_way"] and position > seen.removed_until:
         seen.due.add(number)
     counts: Counter[Cell] = Counter()
     try:
@@ -180,7 +196,7 @@ async def _check_processed(row: dict[str, object], bucket: ObjectStore, seen: _S
             event_id = _event_id(line)
             if event_id in arrived:
                 seen.note("processed_double", key, position, "an event once", f"also in {arrived[event_id]}")
-            elif event_id not in seen.raw and str(row["last_position"]) <= seen.tail:
+            elif event_id not in seen.raw and seen.begin <= position and str(row["last_position"]) <= seen.tail:
                 seen.note("processed_unknown", key, position, "an exported event", "one that no raw object holds")
             arrived[event_id] = key
     except (GzipError, PoisonError) as error:

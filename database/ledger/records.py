@@ -81,7 +81,7 @@ class RevisionRecord:
     """A revision of a cell that was, or was about to be, committed. `superseded` are keys of objects."""
 
     id: int
-    cause: Literal["replay", "quarantine", "release"]
+    cause: Literal["replay", "quarantine", "release", "retention"]
     client_id: str
     hour: datetime
     superseded: tuple[str, ...]

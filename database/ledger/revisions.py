@@ -41,7 +41,7 @@ class Revision:
 
     id: int
     """From `reserve`; stands in the keys of its objects."""
-    cause: Literal["replay", "quarantine", "release"]
+    cause: Literal["replay", "quarantine", "release", "retention"]
     client_id: str
     """Whose cell; '' for the quarantine's."""
     hour: datetime

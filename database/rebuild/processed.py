@@ -59,6 +59,8 @@ async def restore(
                 await _insert(ledger, found)
                 entered.append(found)
         before = stands.get(partition)
+        if before is None:
+            await _set_retired(ledger, partition, taken[0].commit.before.last_sequence + 1)
         if before is None or stand.last_sequence > before.last_sequence:
             await _set_stand(ledger, partition, stand)
     report.restored["chunks"] = len(entered)
@@ -171,6 +173,14 @@ async def _insert(ledger: AsyncConnection, found: ChunkFound) -> None:
                 for item in chunk.objects
             ],
         )  # fmt: skip
+
+
+async def _set_retired(ledger: AsyncConnection, partition: TopicPartition, events: int) -> None:
+    """What retention took before the first chunk of which there is a record."""
+    if events > 0:
+        await ledger.execute(
+            "INSERT INTO pipeline.retired_counts (topic, partition, events) VALUES (%s, %s, %s)", (*partition, events)
+        )
 
 
 async def _set_stand(ledger: AsyncConnection, partition: TopicPartition, stand: ConsumerPosition) -> None:
