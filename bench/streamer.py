@@ -25,7 +25,7 @@ from database import source
 from local.services import Service
 from local.stack import Stack
 from pipeline.position import Lsn
-from streamer.pump import GATHER_SECONDS
+from streamer.pump import let_gather
 from streamer.replication import ReplicationConnection
 from streamer.transactions import EpochMap, Transactions
 
@@ -100,7 +100,7 @@ async def null_sink(dsn: str, events: int) -> dict[str, Any]:
         batch = transactions.events(burst.payloads)
         seen += len(batch)
         bursts += 1
-        await asyncio.sleep(GATHER_SECONDS)
+        await let_gather(burst)
         size += sum(len(event.line) for event in batch)
     seconds, cpu = time.monotonic() - start, time.process_time() - cpu
     await connection.close()
@@ -131,10 +131,11 @@ async def full(service: Service, dsn: str, events: int) -> dict[str, Any]:
             cursor = await connection.execute("SELECT coalesce(sum(events), 0) FROM pipeline.raw_objects")
             row = await cursor.fetchone()
             await asyncio.sleep(0.1)
-    return result(int(events - already), seconds, cpu, _peak(process.pid) or peak)
+    return result(int(events - already), seconds, cpu, peak_bytes(process.pid) or peak)
 
 
-def _peak(pid: int) -> int:
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process has ever held."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) * 1024
@@ -242,7 +243,7 @@ async def _measure(stack: Stack, folder: Path, options: argparse.Namespace) -> d
                 )
                 for rate in (1000, 5000)
             }
-        results["memory_mb_after_all"] = round(_peak(service.pid) / 1e6, 1)
+        results["memory_mb_after_all"] = round(peak_bytes(service.pid) / 1e6, 1)
         await service.stop()
     best_peer = statistics.median(r["pg_recvlogical"]["events_per_second"] for r in results["rounds"])
     best_null = statistics.median(r["null_sink"]["events_per_second"] for r in results["rounds"])

@@ -10,6 +10,7 @@ from pipeline import failpoints, metrics
 from pipeline.errors import TransientError
 from pipeline.keys import time_of
 from streamer.replica import Replica, Turn
+from streamer.replication import BURST_MESSAGES, Burst
 from streamer.snapshot import read_types
 
 READ_SECONDS = 0.1
@@ -19,7 +20,7 @@ LINGER_SECONDS = 0.005
 """How long an event may wait for company in its Kafka batch: batches cost more than the events in them."""
 
 GATHER_SECONDS = 0.003
-"""Pause between two reads of a busy stream: a sender that is woken less often sends half as fast again."""
+"""Pause after a read that took all there was: a sender that is woken less often sends half as fast again."""
 
 FEEDBACK_SECONDS = 3.0
 """The server's patience with us is 15 seconds, see streamer.replication."""
@@ -52,7 +53,7 @@ async def pump(replica: Replica, turn: Turn) -> None:
             status.read_until = last.commit_time / 1e6
             metrics.STREAMED_EVENTS.inc(len(event_batch))
             failpoints.reach("streamer.after_publish")
-            await asyncio.sleep(GATHER_SECONDS)
+            await let_gather(burst)
         now = time.time()
         if burst.payloads or burst.keepalive is not None:
             heard_at = now
@@ -75,6 +76,11 @@ async def pump(replica: Replica, turn: Turn) -> None:
             await recorder.confirm(keepalive.wal_end, keepalive.server_time)
             idle_confirm_at = now + IDLE_CONFIRM_SECONDS
         replica.health.turned()
+
+
+async def let_gather(burst: Burst) -> None:
+    """Leave the server time for the next burst; a full one says that it is there already."""
+    await asyncio.sleep(0 if len(burst.payloads) >= BURST_MESSAGES else GATHER_SECONDS)
 
 
 async def send_feedback(replica: Replica, turn: Turn) -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from pipeline.events import Event
 from pipeline.position import Lsn, Position
 from streamer.pgoutput import INSERT_TUPLE_AT, Begin, Commit, DecodeError, Message, Relation, decode, insert_header
-from streamer.rows import RowEncoder
+from streamer.rows import Encoded, RowEncoder
 from streamer.types import FIRST_USER_OID, Types
+
+Encode = Callable[[bytes, int], Encoded]
+
+_NO_HEADER = b"\0"
+"""No message begins like that."""
 
 MAX_LSN = Lsn(0xFFFF_FFFF_FFFF_FFFF)
 
@@ -50,8 +55,10 @@ class Transactions:
         self._looked_up: set[int] = set()
         self._encoders: dict[int, RowEncoder] = {}
         self._begin: Begin | None = None
-        self._epoch = epochs.current
+        self._transaction = (0, 0, 0)  # epoch, commit LSN, commit time
         self._index = 0
+        self._header = _NO_HEADER
+        self._encode: Encode = _no_relation
         self.complete_until = Lsn(0)
         """End of the last whole transaction: everything before it was handed out."""
 
@@ -78,27 +85,38 @@ class Transactions:
     def events(self, payloads: Iterable[bytes]) -> list[Event]:
         """The events in `payloads`, in order. Raises DecodeError when the stream makes no sense."""
         event_batch: list[Event] = []
+        add, new = event_batch.append, tuple.__new__  # a NamedTuple's own __new__ takes three times as long
+        header, encode, index = self._header, self._encode, self._index
+        epoch, commit_lsn, commit_time = self._transaction
         for payload in payloads:
-            if payload[:1] == b"I":
-                event_batch.append(self._event(payload))
-            else:
-                self._follow(decode(payload))
+            if not payload.startswith(header):
+                if payload[:1] != b"I":
+                    self._index = index
+                    self._follow(decode(payload))
+                    header, encode, index = self._header, self._encode, self._index
+                    epoch, commit_lsn, commit_time = self._transaction
+                    continue
+                header, encode = self._turn_to(payload)
+            try:
+                key, client_id, line = encode(payload, INSERT_TUPLE_AT)
+            except (IndexError, ValueError, struct.error) as error:
+                raise DecodeError("pgoutput: malformed row") from error
+            position = new(Position, (epoch, commit_lsn, index))
+            index += 1
+            add(new(Event, (position, commit_time, key, client_id, line)))
+        self._index = index
         return event_batch
 
-    def _event(self, payload: bytes) -> Event:
+    def _turn_to(self, payload: bytes) -> tuple[bytes, Encode]:
+        """The header that inserts into the relation of `payload` have, and its encoder: rows come in runs."""
         oid, width = insert_header(payload)
-        begin, encoder = self._begin, self._encoders.get(oid)
-        if begin is None or encoder is None:
+        encoder = self._encoders.get(oid)
+        if self._begin is None or encoder is None:
             raise DecodeError("pgoutput: an insert outside of a transaction or of an unknown relation")
         if width != encoder.width:
             raise DecodeError("pgoutput: a row of another width than its relation")
-        try:
-            key, client_id, line = encoder.encode(payload, INSERT_TUPLE_AT)
-        except (IndexError, ValueError, struct.error) as error:
-            raise DecodeError("pgoutput: malformed row") from error
-        position = Position(self._epoch, begin.commit_lsn, self._index)
-        self._index += 1
-        return Event(position, begin.commit_time, key, client_id, line)
+        self._header, self._encode = payload[:INSERT_TUPLE_AT], encoder.encode
+        return self._header, self._encode
 
     def _follow(self, message: Message | None) -> None:
         match message:
@@ -106,13 +124,18 @@ class Transactions:
                 if self._begin is not None:
                     raise DecodeError("pgoutput: a transaction inside of another")
                 self._begin, self._index = message, 0
-                self._epoch = self._epochs.at(message.commit_lsn)
+                self._transaction = (self._epochs.at(message.commit_lsn), message.commit_lsn, message.commit_time)
             case Commit():
                 if self._begin is None or self._begin.commit_lsn != message.commit_lsn:
                     raise DecodeError("pgoutput: a commit of another transaction")
-                self._begin = None
+                self._begin, self._header = None, _NO_HEADER
                 self.complete_until = message.end_lsn
             case Relation():
+                self._header = _NO_HEADER
                 self._encoders[message.oid] = RowEncoder(message.columns, self._types)
             case None:
                 pass  # a kind that is none of ours
+
+
+def _no_relation(_data: bytes, _at: int) -> Encoded:
+    raise DecodeError("pgoutput: an insert of an unknown relation")

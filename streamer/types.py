@@ -66,7 +66,7 @@ def to_json(type_oid: int, types: Types) -> ToJson:
         element, delimiter = to_json(found.element, types), found.delimiter
         return lambda value: array(value, element, delimiter)
     if type_oid in _INTEGERS or type_oid == _JSONB:
-        return _as_it_is
+        return as_it_is
     if type_oid in _FLOATS:
         return _number
     return _OTHERS.get(type_oid, text)
@@ -152,7 +152,8 @@ def _number(value: bytes) -> bytes:
     return b'"%b"' % value if value in _SPECIAL_NUMBERS else value
 
 
-def _as_it_is(value: bytes) -> bytes:
+def as_it_is(value: bytes) -> bytes:
+    """JSON already."""
     return value
 
 
