@@ -36,8 +36,6 @@ CREATE TABLE pipeline.replay_cells (
     PRIMARY KEY (replay_id, client_id, hour)
 );
 
-CREATE INDEX processed_objects_by_chunk ON pipeline.processed_objects (chunk_id);  -- a cell's objects of now
-
 -- Goes up whenever a file gets other members than it had: what was built from the former ones is void.
 ALTER TABLE pipeline.delivery_files ADD COLUMN revision integer NOT NULL DEFAULT 0;
 

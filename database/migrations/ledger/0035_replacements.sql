@@ -4,6 +4,3 @@ ALTER TABLE pipeline.delivery_replacements
     ADD COLUMN bucket text,
     ADD COLUMN key    text,
     ADD CHECK (run_id IS NULL OR (bucket IS NOT NULL AND key IS NOT NULL));
-
--- The next file of a run, however many it has.
-CREATE INDEX delivery_files_planned ON pipeline.delivery_files (run_id, id) WHERE state = 'planned';

@@ -8,6 +8,3 @@ CREATE TABLE pipeline.quarantine_names (
     events              bigint NOT NULL CHECK (events > 0),
     PRIMARY KEY (processed_object_id, client_id, site_id, host)
 );
--- Quarantine objects that nobody has counted yet are looked for again and again.
-CREATE INDEX processed_objects_quarantine ON pipeline.processed_objects (id)
-    WHERE kind = 'quarantine' AND superseded_by IS NULL;
