@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMESPACE = "event-pipeline"
 SECRETS = ("database", "keys", "admin")
 SERVICES = ("streamer", "processor", "syncer", "cleaner", "admin")
+ACCOUNTS = (*SERVICES, "retention")
+"""Service accounts with a role."""
 MIGRATE_KINDS = ("Namespace", "ServiceAccount", "ConfigMap", "NetworkPolicy")
 """What the migration needs before it can run."""
 
@@ -114,7 +116,7 @@ def deploy(settings: DeploySettings, *, dry_run: bool, say: Callable[[str], None
             "OidcProviderArn": settings.oidc_provider_arn,
             "OidcIssuer": settings.oidc_provider_arn.partition(":oidc-provider/")[2],
             "KafkaClusterArn": settings.kafka_cluster_arn,
-            **{name: arn for name, arn in outputs.items() if name.endswith("PolicyArn")},
+            **{f"{account.title()}PolicyArn": outputs[f"{account.title()}PolicyArn"] for account in ACCOUNTS},
         },
     )
     folder = ROOT / ".local" / "deploy" / settings.stack_name
@@ -167,7 +169,7 @@ def _settings_map(settings: DeploySettings, outputs: Mapping[str, str]) -> dict[
 
 
 def _role_arns(outputs: Mapping[str, str]) -> dict[str, str]:
-    return {service: outputs[f"{service.title()}RoleArn"] for service in SERVICES}
+    return {account: outputs[f"{account.title()}RoleArn"] for account in ACCOUNTS}
 
 
 def _run(command: Sequence[str], *, text: str | None = None) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.deploy import SERVICES, DeploySettings
+from infra.deploy import ACCOUNTS, SERVICES, DeploySettings
 from local.stack import Stack
 from pipeline.errors import ConfigError
 from tests.ops.test_kubernetes import faults
@@ -140,9 +140,9 @@ def check_manifest(manifest: list[dict[str, Any]], outputs: dict[str, str]) -> N
     assert settings["KAFKA_BOOTSTRAP_SERVERS"] == "b-1.msk.example:9096"
     assert settings["CLIENT_STORE"] == "postgres"
     accounts = {d["metadata"]["name"]: d["metadata"] for d in manifest if d["kind"] == "ServiceAccount"}
-    for service in SERVICES:
-        arn = accounts[service]["annotations"]["eks.amazonaws.com/role-arn"]
-        assert arn == outputs[f"{service.title()}RoleArn"]
+    for account in ACCOUNTS:
+        arn = accounts[account]["annotations"]["eks.amazonaws.com/role-arn"]
+        assert arn == outputs[f"{account.title()}RoleArn"]
     text = yaml.safe_dump_all(manifest)
     assert "registry.example/event-pipeline:1.2.3" in text
     assert "111122223333" not in text

@@ -30,7 +30,15 @@ SCHEMAS = Path(__file__).parent / "schemas"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 VERSIONS = ("1.35", "1.36", "1.37")
 SERVICES = {"streamer", "processor", "syncer", "cleaner", "admin"}
-DRAIN_SECONDS = {"streamer": 60, "processor": 90, "syncer": 15, "cleaner": 30, "admin": 5, "replay": 90}
+DRAIN_SECONDS = {
+    "streamer": 60,
+    "processor": 90,
+    "syncer": 15,
+    "cleaner": 30,
+    "admin": 5,
+    "replay": 90,
+    "retention": 30,
+}
 """What a drain may take where everything has to be tried again: OUTAGE_SECONDS, SYNC_DRAIN_SECONDS, a batch."""
 
 SECRETS = {
@@ -291,7 +299,7 @@ def test_each_service_starts_with_the_settings_that_it_is_given(overlay: str, mo
         assert environment.keys() <= all_variables() | LIBRARIES.keys(), name
         load(COMMANDS[tuple(container["args"])], environment, monkeypatch)
         started.add(name)
-    assert started == SERVICES | {"migrate", "replay"}
+    assert started == SERVICES | {"migrate", "replay", "retention"}
 
 
 def test_secrets_reach_only_those_who_need_them() -> None:
@@ -307,6 +315,7 @@ def test_secrets_reach_only_those_who_need_them() -> None:
         "cleaner": {"database", "admin"},
         "admin": {"database", "keys", "admin"},
         "migrate": {"database"},
+        "retention": {"database"},
     }
 
 
@@ -314,4 +323,6 @@ def test_each_service_has_a_role_of_its_own_on_aws() -> None:
     accounts = of_kind(render("aws"), "ServiceAccount")
     roles = {name_of(d): d["metadata"].get("annotations", {}).get("eks.amazonaws.com/role-arn") for d in accounts}
     assert roles.pop("migrate") is None
-    assert {name: arn.rpartition("-")[2] for name, arn in roles.items()} == {name: name for name in SERVICES}
+    assert {name: arn.rpartition("-")[2] for name, arn in roles.items()} == {
+        name: name for name in SERVICES | {"retention"}
+    }

@@ -9,6 +9,7 @@ import pytest
 
 from admin.settings import AdminSettings
 from database.cleaner.settings import CleanerSettings
+from database.retention.settings import RetentionSettings
 from database.settings import DeepReconcileSettings, MigrateSettings, PreflightSettings
 from pipeline.settings import Settings
 from processor.settings import ProcessorSettings
@@ -31,8 +32,16 @@ COMMANDS: Mapping[tuple[str, ...], type[Settings]] = {
     ("database", "cleaner"): CleanerSettings,
     ("database", "migrate"): MigrateSettings,
     ("database", "preflight"): PreflightSettings,
+    ("database", "retention"): RetentionSettings,
 }
-CLASSES = (*SERVICES.values(), MigrateSettings, PreflightSettings, DeepReconcileSettings)
+READERS: Mapping[str, type[Settings]] = {
+    **SERVICES,
+    "migrate": MigrateSettings,
+    "preflight": PreflightSettings,
+    "reconcile": DeepReconcileSettings,
+    "retention": RetentionSettings,
+}
+"""Who reads variables, by the name that documentation gives it."""
 
 LIBRARIES = {
     "AWS_ACCESS_KEY_ID": "botocore",
@@ -49,7 +58,7 @@ def variables(settings: type[Settings]) -> set[str]:
 
 def all_variables() -> set[str]:
     """What any service or command reads."""
-    return set().union(*(variables(settings) for settings in CLASSES))
+    return set().union(*(variables(settings) for settings in READERS.values()))
 
 
 def load(settings: type[Settings], environment: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> Settings:
@@ -60,3 +69,23 @@ def load(settings: type[Settings], environment: Mapping[str, Any], monkeypatch: 
         for name, value in environment.items():
             patch.setenv(name, str(value))
         return settings.load()
+
+
+def default(name: str) -> str:
+    """A variable's default as a person would write it; empty for none, `required` where there has to be a value."""
+    for settings in READERS.values():
+        found = settings.model_fields.get(name.lower())
+        if found is None:
+            continue
+        if found.is_required():
+            return "required"
+        if found.default not in (None, "", ()):
+            value = found.default
+            return (
+                str(value).lower()
+                if isinstance(value, bool)
+                else f"{value:g}"
+                if isinstance(value, float)
+                else str(value)
+            )
+    return ""
