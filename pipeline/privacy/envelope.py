@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pipeline.clients import PrivacyLevel
 from pipeline.privacy import record
 from pipeline.privacy.errors import UnparsableRecord
-from pipeline.privacy.members import NO_HASH
-from pipeline.privacy.walk import LONGEST_PATH
+from pipeline.privacy.plan import LONGEST_PATH
+from pipeline.privacy.redaction import NO_HASH
 
 MOST_PATHS = 100
 """More paths than these are counted, not listed: `redacted_more`."""

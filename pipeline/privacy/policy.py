@@ -6,18 +6,18 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from pipeline.clients import Client, PrivacyLevel
 from pipeline.privacy import consent, people, record
 from pipeline.privacy.envelope import ENCRYPTION, Envelope, open_envelope, print_envelope
 from pipeline.privacy.errors import PolicyError, UnparsableRecord
-from pipeline.privacy.members import Engine
 from pipeline.privacy.pseudonyms import Pseudonyms
+from pipeline.privacy.redaction import Engine, Plans, Redaction
 from pipeline.privacy.rules import Act, RuleBook
 from pipeline.privacy.standard import Standard
 from pipeline.privacy.values import Findings, Values
-from pipeline.privacy.walk import Walk
 
 RULES_VERSION = 2
 """Counts up with every change of what the rules find or write, so that policy_version changes with them."""
@@ -46,7 +46,7 @@ class Policy:
     def __init__(self, client: Client, pseudonyms: Pseudonyms | None) -> None:
         self.level = client.privacy_level
         self._rules = consent.Rules.of(client)
-        self._engine = _engine(client, pseudonyms) if pseudonyms else None
+        self._engine = _engine(_plans(self.level), pseudonyms, client.ip_collection_enabled) if pseudonyms else None
         self.version = _version(client, self._rules, pseudonyms)
         self._standard = Standard(self.version, self._rules, keep_addresses=client.ip_collection_enabled)
 
@@ -58,18 +58,21 @@ class Policy:
         if self._engine is None:
             plain, removed = self._standard.apply(line, page=page)
             return Filtered(plain, ("ip",) if removed else ())
+        book = self._engine.plans.book
         envelope = open_envelope(record.decode(line))
-        walk = Walk(self._engine, envelope.text, previous_hash=envelope.ip_hash)
-        walk.run(self._engine.book.event if page else self._engine.book.column)
-        decision = walk.settle(self._rules)
+        redaction = Redaction(
+            self._engine, envelope.text, book.page if page else book.column, previous_hash=envelope.ip_hash
+        )
+        decision = redaction.decide(self._rules)
         if self._rules.drop and not decision.analytics:
             return Filtered(None, ("consent",))
-        return Filtered(self._close(walk, envelope, decision), tuple(filter(None, walk.kinds)))
+        redaction.run()
+        return Filtered(self._close(redaction, envelope, decision), tuple(redaction.kinds))
 
-    def _close(self, walk: Walk, envelope: Envelope, decision: consent.Decision) -> bytes:
-        text = walk.text()
-        paths = envelope.still_there(text, walk.paths) if envelope.redacted else walk.paths
-        said = consent.printed(walk.scope, decision)
+    def _close(self, redaction: Redaction, envelope: Envelope, decision: consent.Decision) -> bytes:
+        text = redaction.text()
+        paths = envelope.still_there(text, redaction.paths) if envelope.redacted else redaction.paths
+        said = consent.printed(redaction.scope, decision)
         return print_envelope(text, self.level.value, self.version, paths, said).encode()
 
 
@@ -85,38 +88,40 @@ def compile_policy(client: Client, *, pseudonym_keys: Mapping[int, bytes]) -> Po
     return Policy(client, Pseudonyms(pseudonym_keys))
 
 
-def _engine(client: Client, pseudonyms: Pseudonyms) -> Engine:
-    book = RuleBook(client.privacy_level)
+@lru_cache(maxsize=len(PrivacyLevel))
+def _plans(level: PrivacyLevel) -> Plans:
+    """The plans of a level, common to all clients: nothing in them comes from a client's settings or keys."""
+    book = RuleBook(level)
+    plans = Plans(book)
+    book.name_kind = _engine(plans, Pseudonyms({0: b"names have no pseudonyms"}), False).values.name_kind
+    return plans
+
+
+def _engine(plans: Plans, pseudonyms: Pseudonyms, hash_addresses: bool) -> Engine:
+    book = plans.book
 
     def nested(text: str, findings: Findings, depth: int) -> str:
         if record.BACKSLASH in text or record.QUOTE in text or record.BARE in text:
             raise UnparsableRecord("a control character stands in a text")
-        walk = Walk(engine, text, depth=depth)
-        walk.run(book.any)
-        walk.settle_inside(findings)
-        return walk.text() if walk.kinds else text
+        redaction = Redaction(engine, text, book.any)
+        redaction.inside(findings, depth)
+        redaction.run()
+        findings.kinds += redaction.kinds
+        return redaction.text() if redaction.kinds else text
 
     def parameter(name: str, value: str, findings: Findings) -> str | None:
         rule = book.any[record.escape(name)]
         if rule is None:
             return None
         if rule.act == Act.IDENTIFIER:
-            findings.purposes.add(rule.purpose)
-            if findings.keep is not None and findings.keep.allows(rule.purpose):
-                return None
-            findings.identifiers += 1
-            return rule.kind
+            findings.depends = True
+            return None if findings.keep.allows(rule.purpose) else rule.kind
         if rule.act == Act.NAME:
             return rule.kind if not rule.purpose and people.looks_like_person(value) else None
         return rule.kind if rule.act in (Act.REDACT, Act.ADDRESS, Act.ZIP, Act.PSEUDONYM) else None
 
-    def matters(name: str) -> bool:
-        rule = book.any[record.escape(name)]
-        return rule is not None and rule.act != Act.INSPECT
-
-    detectors = Values(hipaa=book.hipaa, nested=nested, parameter=parameter, matters=matters)
-    engine = Engine(book, detectors, pseudonyms, client.ip_collection_enabled)
-    book.name_kind = detectors.name_kind
+    detectors = Values(hipaa=book.hipaa, nested=nested, parameter=parameter, matters=book.parameters.__getitem__)
+    engine = Engine(plans, detectors, pseudonyms, hash_addresses)
     return engine
 
 

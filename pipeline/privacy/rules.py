@@ -13,7 +13,7 @@ from typing import Final
 
 from pipeline.clients import PrivacyLevel
 from pipeline.privacy import consent, names, record, words
-from pipeline.privacy.values import Context
+from pipeline.privacy.values import Context, unquoted
 
 
 class Act:
@@ -73,13 +73,31 @@ class RuleSet(dict[str, "Rule | None"]):
         self._size = size
 
     def __missing__(self, raw: str) -> Rule | None:
-        rule = self._book.rule(record.unescape(raw))
+        # Asked first, since another thread may be emptying the dictionary.
+        rule = self._fixed[raw] if raw in self._fixed else self._book.rule(record.unescape(raw))
         if len(raw) <= 128:
             if len(self) >= self._size:
                 self.clear()
-                self.update(self._fixed)
             self[raw] = rule
         return rule
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # rule sets are told apart by identity
+
+
+class Parameters(dict[str, bool]):
+    """Whether the name of a parameter in a query, as it is written there, has a rule that does something."""
+
+    def __init__(self, rules: RuleSet) -> None:
+        self._rules = rules
+
+    def __missing__(self, name: str) -> bool:
+        rule = self._rules[record.escape(unquoted(name))]
+        answer = rule is not None and rule.act != Act.INSPECT
+        if len(name) <= 128:
+            if len(self) >= 8192:
+                self.clear()
+            self[name] = answer
+        return answer
 
 
 _LABELS = words.table(words.FIELD_LABELS)
@@ -123,15 +141,16 @@ class RuleBook:
             "timestamp": Rule(Act.TIME, self.plain),
             **self._signals(),
         }
+        self.parameters = Parameters(self.any)
         self.event = RuleSet(self, event)
         event["events"] = self.event["events"] = Rule(Act.INSPECT, self.plain, inner=self.event, role=THING)
+        address = {"ip_address": Rule(Act.ADDRESS, self.plain, kind="ip")}
+        self.page = RuleSet(self, event | address)
         self.column = RuleSet(
             self,
             {name: Rule(Act.SKIP, self.plain) for name in _SKIPPED_COLUMNS}
-            | {
-                "ip_address": Rule(Act.ADDRESS, self.plain, kind="ip"),
-                "raw_event_data": Rule(Act.INSPECT, self.plain, inner=self.event),
-            },
+            | address
+            | {"raw_event_data": Rule(Act.INSPECT, self.plain, inner=self.event)},
         )
         self.address = Rule(Act.REDACT, self.plain, kind="ip")
         self.agent = Rule(Act.REDACT, self.plain, kind="user_agent")

@@ -19,8 +19,9 @@ from pipeline.privacy.errors import UnparsableRecord
 
 _REMEMBERED = 16_384
 _SHORT = 160
-_RECENT = 32
-"""Enough for the address that a record holds two or three times."""
+_ANSWERS = 64
+"""Enough for the address that a record holds two or three times; each client has its own."""
+_LONGEST_ANSWERED = 1_000
 _OVERSIZE = 100_000
 _LONG_TEXT = 2_000
 _DEEPEST = 6
@@ -87,29 +88,25 @@ class Context:
 
 
 class Found(NamedTuple):
-    """What is left of a string, and why.
-
-    `purposes` are those whose consent would change it; `alone` the same where nothing else was found, None otherwise.
-    """
+    """What is left of a string, and why."""
 
     body: str
     kinds: list[str]
-    purposes: set[str]
-    alone: set[str] | None
 
 
 @dataclass(slots=True)
 class Findings:
-    """What one inspection found so far; `keep` is the decision on identifiers, None as long as there is none."""
+    """What one inspection found so far; `keep` is the decision on identifiers."""
 
-    keep: Decision | None = None
+    keep: Decision
     kinds: list[str] = field(default_factory=list)
-    purposes: set[str] = field(default_factory=set)
-    identifiers: int = 0
-    """How many of `kinds` are identifiers that wait for consent."""
+    depends: bool = False
+    """Whether another decision might find something else."""
     parts: int = 0
     """How many encoded parts were looked into."""
 
+
+_NOTHING = Decision(analytics=False, marketing=False, status="absent")
 
 Nested = Callable[[str, Findings, int], str]
 """Filters a JSON text inside a string. Raises UnparsableRecord."""
@@ -118,18 +115,17 @@ Parameter = Callable[[str, str, Findings], str | None]
 
 
 class Values:
-    """The detectors of one level. `nested` and `parameter` lead back to the rules for members."""
+    """The detectors of one policy. `nested` leads back to the rules for members, `parameter` to those for names."""
 
     def __init__(self, *, hipaa: bool, nested: Nested, parameter: Parameter, matters: Callable[[str], bool]) -> None:
         self._hipaa = hipaa
         self._nested = nested
         self._parameter = parameter
         self._matters = matters
-        self._names: dict[str, bool] = {}
-        self._recent: dict[tuple[str, Context], Found] = {}
+        self._answers: dict[tuple[str, Context, bool, bool], Found | None] = {}
         self._hint = _HIPAA_HINT if hipaa else _HINT
 
-    def inspect(self, body: str, context: Context, keep: Decision | None = None, depth: int = 0) -> Found | None:
+    def inspect(self, body: str, context: Context, keep: Decision, depth: int = 0) -> Found | None:
         """The new body of a string, in `record`'s form; None when nothing in it is or was redacted.
 
         Identifiers go unless `keep` allows them.
@@ -137,25 +133,26 @@ class Values:
         if not self._hint.search(body) and len(body) <= _LONG_TEXT and not masks.suspected(body):
             context.remember(body)
             return None
-        asked = (body, context)
-        fresh = keep is not None or depth
-        answer = None if fresh else self._recent.get(asked)
-        if answer is not None:
-            return answer
+        asked = (body, context, keep.analytics, keep.marketing)
+        if not depth and asked in self._answers:
+            return self._answers[asked]
         text = record.unescape(body)
         findings = Findings(keep)
         new = self.text(text, context, findings, depth)
-        if not findings.kinds:
-            if not fresh:
-                context.remember(body)
-            return None
-        alone = findings.purposes if findings.identifiers == len(findings.kinds) else None
-        answer = Found(body if new == text else record.escape(new), findings.kinds, findings.purposes, alone)
-        if not fresh:
-            if len(self._recent) >= _RECENT:
-                self._recent.clear()
-            self._recent[asked] = answer
+        answer = Found(body if new == text else record.escape(new), findings.kinds) if findings.kinds else None
+        if not depth:
+            self._remember(asked, answer, context, findings)
         return answer
+
+    def _remember(
+        self, asked: tuple[str, Context, bool, bool], answer: Found | None, context: Context, findings: Findings
+    ) -> None:
+        if answer is None and not findings.depends:
+            context.remember(asked[0])
+        elif len(asked[0]) <= _LONGEST_ANSWERED:
+            if len(self._answers) >= _ANSWERS:
+                self._answers.clear()
+            self._answers[asked] = answer
 
     def name_kind(self, name: str) -> str | None:
         """The kind of what makes a member's name itself personal."""
@@ -164,7 +161,7 @@ class Values:
         match = _MARKER.fullmatch(name)
         if match:
             return match[1]
-        findings = Findings()
+        findings = Findings(_NOTHING)
         self.text(name[:_LONG_TEXT], Context(), findings, _DEEPEST - 2)
         return findings.kinds[0] if findings.kinds else None
 
@@ -237,7 +234,7 @@ class Values:
             return None
         inner = Findings(found.keep, parts=found.parts)
         new = self.text(plain, context, inner, depth + 1)
-        found.purposes |= inner.purposes
+        found.depends = found.depends or inner.depends
         found.parts = inner.parts
         if new == plain:
             return None
@@ -287,22 +284,14 @@ class Values:
 
     def _has_parameter(self, text: str) -> bool:
         """Whether the query has a name that matters or a value that must be decoded; quicker than to look at each."""
-        names = self._names
-        for name, value in _PARAMETER.findall(text):
-            known = names.get(name)
-            if known is None:
-                if len(names) >= _REMEMBERED:
-                    names.clear()
-                known = names[name] = self._matters(_unquote(name))
-            if known or "%" in value or "+" in value:
-                return True
-        return False
+        matters = self._matters
+        return any("%" in value or "+" in value or matters(name) for name, value in _PARAMETER.findall(text))
 
     def _one_parameter(self, match: re.Match[str], context: Context, found: Findings, depth: int) -> str:
         name, value = match[1], match[2]
         if not value or _MARKER.fullmatch(value):
             return match[0]
-        kind = self._parameter(_unquote(name), _unquote(value.replace("+", " ")), found)
+        kind = self._parameter(unquoted(name), unquoted(value.replace("+", " ")), found)
         if kind:
             return f"{name}={self._mark(kind, found)}"
         if "%" in value or "+" in value:
@@ -312,7 +301,7 @@ class Values:
     def _decoded(self, encoded: str, context: Context, found: Findings, depth: int, *, plus: bool) -> str:
         """Percent-encoded text is read as often as it was encoded, and encoded again where something was found."""
         text = encoded.replace("+", " ") if plus and not encoded.startswith("+") else encoded
-        text = _unquote(text)
+        text = unquoted(text)
         if text == encoded:
             return encoded
         new = self._inside(text, context, found, depth)
@@ -335,7 +324,8 @@ def _without_query(match: re.Match[str]) -> str:
     return word[: query.start()] if query else word
 
 
-def _unquote(text: str) -> str:
+def unquoted(text: str) -> str:
+    """`text` without percent-encoding, three layers of it at most."""
     for _ in range(3):
         if "%" not in text or not _ESCAPED.search(text):
             break

@@ -1,0 +1,321 @@
+"""A text and what is done to it: the plan for its layout and names, carried out over its values.
+
+Consent comes first, because what may stay depends on it; then every string and literal in the plan.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from pipeline.privacy import agents, consent, health, layout, numbers, people, record, values
+from pipeline.privacy.consent import Decision, Scope
+from pipeline.privacy.layout import Folded, Layout, Literals, Shape
+from pipeline.privacy.plan import WHOLE, Group, Place, Plan, compile_plan
+from pipeline.privacy.pseudonyms import Pseudonyms
+from pipeline.privacy.rules import PERSON, THING, Act, Rule, RuleBook, RuleSet
+from pipeline.privacy.values import Context, Findings, Values
+
+NO_HASH: Final = '"ip_hash":null,"ip_hash_key_version":null'
+
+_LABELLED = frozenset((Act.REDACT, Act.IDENTIFIER, Act.AGENT, Act.ZIP, Act.PSEUDONYM, Act.NAME, Act.DATE, Act.AGE))
+_REQUIRED = re.compile(
+    r"\W*(?:required|optional|mandatory|pflichtfeld|obligatoire|obligatorio|obligatorisch)?\W*$", re.IGNORECASE
+)
+_FORM = re.compile("(?:lead_)?(?:form_submit|signup|subscription|lead|registration|contact)$")
+_LONGEST_LABEL: Final = 128
+_MOST_LABELS: Final = 8192
+_MOST_LAYOUTS: Final = 1024
+_LARGEST_LAYOUT: Final = 400
+"""Pieces of the largest text whose plan is kept: what is larger hardly comes twice."""
+
+
+class Plans:
+    """The plans of one level, remembered: by outermost rules, shape and names."""
+
+    __slots__ = ("_folded", "_known", "_layouts", "book", "literals")
+
+    def __init__(self, book: RuleBook) -> None:
+        self.book = book
+        self.literals = Literals()
+        self._folded = Folded()
+        self._layouts: dict[Shape, Layout] = {}
+        self._known: dict[tuple[RuleSet | Shape | tuple[str, ...], ...], Plan] = {}
+
+    def plan(self, pieces: list[str], outermost: RuleSet) -> Plan:
+        """The plan for `pieces`. Raises UnparsableRecord when they are no JSON object or array."""
+        shape = tuple(map(self._folded.__getitem__, pieces[::2]))
+        read = self._layouts.get(shape)
+        if read is None:
+            read = layout.read(shape)
+            if len(shape) <= _LARGEST_LAYOUT:
+                if len(self._layouts) >= _MOST_LAYOUTS:
+                    self._layouts.clear()
+                self._layouts[shape] = read
+        names = read.names(pieces)
+        asked = (outermost, shape, names)
+        plan = self._known.get(asked)
+        if plan is None:
+            plan = compile_plan(read, names, self.book, outermost)
+            if len(shape) <= _LARGEST_LAYOUT and sum(map(len, names)) <= 8 * _LARGEST_LAYOUT:
+                if len(self._known) >= _MOST_LAYOUTS:
+                    self._known.clear()
+                self._known[asked] = plan
+        return plan
+
+
+@dataclass(slots=True)
+class Engine:
+    """What all texts of one policy share. `plans` is common to the policies of a level."""
+
+    plans: Plans
+    values: Values
+    pseudonyms: Pseudonyms
+    hash_addresses: bool
+    labels: dict[str, Rule | None] = field(default_factory=dict)
+
+
+class Redaction:
+    """One text, cut into pieces, and what was found in it: `paths` and `kinds`."""
+
+    __slots__ = (
+        "_allowed",
+        "_depth",
+        "_engine",
+        "_literals",
+        "_plan",
+        "_previous_hash",
+        "_scopes",
+        "kinds",
+        "paths",
+        "pieces",
+        "scope",
+    )
+
+    def __init__(self, engine: Engine, text: str, outermost: RuleSet, *, previous_hash: str = NO_HASH) -> None:
+        """Raises UnparsableRecord when `text` is no JSON object or array."""
+        self._engine = engine
+        self.pieces = record.cut(text)
+        self._plan: Plan = engine.plans.plan(self.pieces, outermost)
+        self.scope = Scope()
+        self._scopes = [self.scope]
+        self._allowed: list[Decision] = []
+        self.paths: list[str] = []
+        self.kinds: list[str] = []
+        self._depth = 0
+        self._previous_hash = previous_hash
+        self._literals: dict[int, dict[int, str]] = {}
+
+    def decide(self, rules: consent.Rules) -> Decision:
+        """Read what the record and its events say about consent; the record's own decision."""
+        plan, pieces, literals = self._plan, self.pieces, self._engine.plans.literals
+        for _ in range(plan.scopes):
+            self._scopes.append(Scope(parent=self.scope))
+        for (index, literal, _, number), rule, _ in plan.consents:
+            said = pieces[index] if literal == WHOLE else literals[pieces[index]][literal]
+            if rule.act == Act.SIGNAL:
+                if consent.is_yes(said):
+                    self._scopes[number].signal(rule.purpose)
+            elif said and not (said == "null" and literal != WHOLE):
+                self._scopes[number].say(rule.purpose, consent.is_yes(said))
+        if plan.scopes:
+            consent.merge(self.scope, self._scopes[1:])
+            self._allowed = [rules.decide(scope) for scope in self._scopes]
+            return self._allowed[0]
+        decision = rules.decide(self.scope)
+        self._allowed = [decision]
+        return decision
+
+    def inside(self, findings: Findings, depth: int) -> None:
+        """For a text inside a record: the record's decision counts, whatever the text says."""
+        self._allowed = [findings.keep] * (self._plan.scopes + 1)
+        self._depth = depth
+
+    def run(self) -> None:
+        """Carry out the plan."""
+        plan, pieces, allowed = self._plan, self.pieces, self._allowed
+        paths, kinds = self.paths, self.kinds
+        for context, strings in plan.inspections.items():
+            clean = context.clean
+            for index, path, scope in strings:
+                body = pieces[index]
+                if body not in clean:
+                    self._inspect(index, path, scope, context)
+        for index, path, scope, rule in plan.identifiers:
+            body = pieces[index]
+            if not body:
+                continue
+            kept = values.redacted(body) if body[0] == "[" else None
+            if kept is not None:
+                self._hit(path, kept)
+            elif not (allowed[scope].marketing if rule.purpose == consent.MARKETING else allowed[scope].analytics):
+                pieces[index] = rule.removed
+                paths.append(path)
+                kinds.append(rule.kind)
+        for place, rule, member in plan.steps:
+            if place.literal != WHOLE:
+                self._number(place, rule)
+            elif pieces[place.piece] and not (member is not None and agents.is_reduced(member, pieces[place.piece])):
+                self._apply(place, rule)
+        for index, _, path, scope in plan.times:
+            if not values.is_timestamp(pieces[index]):
+                self._inspect(index, path, scope, self._engine.plans.book.plain)
+        for place, name, identifiers in plan.long_numbers:
+            kind = numbers.kind(self._literal(place), name, identifiers=identifiers)
+            if kind:
+                self._change(place, f'"[REDACTED:{kind}]"')
+                self._hit(place.path, kind)
+        for group in plan.groups:
+            self._meet(group)
+        for index, marker, path, kind in plan.renamed:
+            pieces[index] = marker
+            self._hit(path, kind)
+        for path, kind in plan.hits:
+            self._hit(path, kind)
+
+    def text(self) -> str:
+        """The text as it has become."""
+        for index, changes in self._literals.items():
+            self.pieces[index] = layout.replace_literals(self.pieces[index], changes)
+        return record.join(self.pieces)
+
+    def _hit(self, path: str, kind: str) -> None:
+        self.paths.append(path)
+        self.kinds.append(kind)
+
+    def _literal(self, place: Place) -> str:
+        return self._engine.plans.literals[self.pieces[place.piece]][place.literal]
+
+    def _change(self, place: Place, new: str) -> None:
+        self._literals.setdefault(place.piece, {})[place.literal] = new
+
+    def _inspect(self, index: int, path: str, scope: int, context: Context) -> None:
+        found = self._engine.values.inspect(self.pieces[index], context, self._allowed[scope], self._depth)
+        if found is not None:
+            self.pieces[index] = found.body
+            self.paths.append(path)
+            self.kinds += found.kinds
+
+    def _apply(self, place: Place, rule: Rule) -> None:
+        """Do to a string that isn't empty what `rule` says."""
+        body = self.pieces[place.piece]
+        kept = values.redacted(body)
+        if kept is not None and rule.act not in (Act.ADDRESS, Act.PSEUDONYM):
+            self._hit(place.path, kept)
+            return
+        match rule.act:
+            case Act.REDACT | Act.NAME:
+                new = rule.marker
+            case Act.IDENTIFIER:
+                if self._allowed[place.scope].allows(rule.purpose):
+                    return
+                new = rule.removed
+            case Act.AGENT:
+                new = values.reduced_agent(body)
+            case Act.PSEUDONYM:
+                new = self._engine.pseudonyms.identifier(record.unescape(body))
+            case Act.ADDRESS:
+                new = record.bare(self._address(record.unescape(body)))
+            case Act.ZIP:
+                new = health.zip_code(body) or rule.marker
+                if new == body:
+                    return
+            case Act.DATE | Act.AGE:
+                new = health.date_or_age(body) or ""
+            case _:
+                new = ""
+        if not new:
+            self._inspect(place.piece, place.path, place.scope, rule.context)
+            return
+        self.pieces[place.piece] = new
+        self._hit(place.path, rule.kind)
+
+    def _number(self, place: Place, rule: Rule) -> None:
+        """Do to a literal what `rule` says: it becomes a string, or null."""
+        symbol = self._literal(place)
+        if rule.act != Act.ADDRESS and symbol[0] not in "-0123456789":
+            return
+        match rule.act:
+            case Act.IDENTIFIER:
+                if self._allowed[place.scope].allows(rule.purpose):
+                    return
+                new = "null" if rule.removed != rule.marker else f'"{rule.marker}"'
+            case Act.PSEUDONYM:
+                new = f'"{self._engine.pseudonyms.identifier(symbol)}"'
+            case Act.ADDRESS:
+                new = self._address("")
+            case Act.ZIP:
+                new = f'"{health.zip_code(symbol.zfill(5)) or rule.marker}"'
+            case Act.DATE | Act.AGE:
+                answer = health.date_or_age(symbol)
+                if answer is None:
+                    return
+                new = f'"{answer}"'
+            case Act.REDACT if rule.kind == "free_text":
+                return
+            case _:
+                new = f'"{rule.marker}"'
+        self._change(place, new)
+        if symbol != "null":
+            self._hit(place.path, rule.kind)
+
+    def _label(self, body: str) -> Rule | None:
+        """The rule of a form field that is called `body`; a name that we have redacted ourselves says nothing."""
+        if not body or "[REDACTED:" in body:
+            return None
+        labels = self._engine.labels
+        if body not in labels:
+            book = self._engine.plans.book
+            rule = book.rule(_REQUIRED.sub("", record.unescape(body)[:_LONGEST_LABEL]))
+            answer = rule if rule is not None and rule.act in _LABELLED else None
+            if len(body) > _LONGEST_LABEL:
+                return answer
+            if len(labels) >= _MOST_LABELS:
+                labels.clear()
+            labels[body] = answer
+            return answer
+        return labels[body]
+
+    def _meet(self, group: Group) -> None:
+        """All members of an object are known: decide on its name and on its content."""
+        pieces, book = self.pieces, self._engine.plans.book
+        label = next(filter(None, (self._label(pieces[index]) for index in group.labels)), None)
+        contents = [place for place in group.contents if place.literal != WHOLE or pieces[place.piece]]
+        for place in contents:
+            if place.literal != WHOLE:
+                if label is not None:
+                    self._number(place, label)
+            elif label is not None:
+                self._apply(place, label)
+            else:
+                self._inspect(place.piece, place.path, place.scope, book.plain)
+        for place, rule, _ in group.names:
+            body = pieces[place.piece]
+            if body and (not contents or label is None) and self._person(rule, body, group):
+                self._apply(place, rule)
+            elif body:
+                self._inspect(place.piece, place.path, place.scope, book.text)
+
+    def _person(self, rule: Rule, body: str, group: Group) -> bool:
+        if values.redacted(body) is not None or group.role == PERSON or group.signs & PERSON:
+            return True
+        if rule.purpose or group.role == THING or group.signs & THING:
+            return False
+        return self._is_form() or people.looks_like_person(record.unescape(body))
+
+    def _is_form(self) -> bool:
+        """Whether the column event_type, a scalar and hence in front of all nested members, names a form."""
+        return any(_FORM.match(piece) for piece in self.pieces[3:60:2])
+
+    def _address(self, ip: str) -> str:
+        """null, with the hash beside it where the level has one."""
+        engine = self._engine
+        if engine.plans.book.hipaa:
+            return "null"
+        if not engine.hash_addresses or not ip:
+            return f"null,{self._previous_hash}"
+        pseudonyms = engine.pseudonyms
+        return (
+            f'null,"ip_hash":"{pseudonyms.address(ip.removesuffix("/32"))}","ip_hash_key_version":{pseudonyms.version}'
+        )
