@@ -28,12 +28,17 @@ def grants(policy: str) -> Iterator[tuple[str, str]]:
 
 def test_no_service_may_delete_or_do_everything() -> None:
     policies = {name for name, item in RESOURCES.items() if item["Type"] == "AWS::IAM::ManagedPolicy"}
-    assert policies == set(SERVICES)
+    assert policies == {*SERVICES, "RetentionPolicy"}
     for policy in SERVICES:
         for action, resource in grants(policy):
             assert "*" not in action, (policy, action)
             assert not action.startswith("s3:Delete"), (policy, action)
             assert resource != "*", (policy, action)
+
+
+def test_the_retention_job_deletes_objects_of_both_buckets_and_reads_none() -> None:
+    actions = {action for action, _ in grants("RetentionPolicy")}
+    assert actions == {"s3:ListBucket", "s3:DeleteObject"}
 
 
 def test_readers_of_processed_files_see_nothing_unfiltered() -> None:
