@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -26,6 +27,7 @@ ATTEMPTS = 30
 
 _PROOF = "events_log_until"
 _LIKE = "INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED INCLUDING STORAGE INCLUDING COMPRESSION"
+_LOWER = re.compile(r" FROM \('([^']+)'\)")
 _UPPER = re.compile(r" TO \('([^']+)'\)")
 
 _OBSTACLES = """
@@ -74,19 +76,38 @@ async def is_partitioned(connection: AsyncConnection) -> bool:
     return row is not None and row[0] in ("p", b"p")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """A partition of events_log. `name` as SQL takes it; `lower` is None for the first one, which has no beginning."""
+
+    name: str
+    lower: datetime | None
+    upper: datetime
+
+
+async def days(connection: AsyncConnection) -> list[Day]:
+    """The partitions with an end, oldest first: all but the default one. None where events_log isn't partitioned."""
+    cursor = await connection.execute(
+        "SELECT c.oid::regclass::text, pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits"
+        " JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = 'events_log'::regclass"
+    )
+    found = []
+    for name, bounds in await cursor.fetchall():
+        lower, upper = _LOWER.search(bounds), _UPPER.search(bounds)
+        if upper is not None:
+            found.append(Day(name=name, lower=_time(lower[1]) if lower else None, upper=_time(upper[1])))
+    return sorted(found, key=lambda day: day.upper)
+
+
 async def make_ahead(connection: AsyncConnection, *, days_ahead: int) -> list[str]:
     """Partitions for each day up to `days_ahead` from now; the names of the new ones. Waits for no lock for long.
 
     Made apart and attached then: that locks neither readers nor writers of the root.
     """
-    cursor = await connection.execute(
-        "SELECT pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid"
-        " WHERE inhparent = 'events_log'::regclass"
-    )
-    uppers = [match[1] for row in await cursor.fetchall() if (match := _UPPER.search(row[0]))]
+    uppers = [day.upper for day in await days(connection)]
     row = await (await connection.execute("SELECT clock_timestamp()")).fetchone()
     assert row is not None
-    begin = max([_time(text) for text in uppers], default=_day(row[0]))
+    begin = max(uppers, default=_day(row[0]))
     made = []
     while begin < _day(row[0]) + timedelta(days=days_ahead):
         end = begin + timedelta(days=1)
@@ -123,22 +144,17 @@ async def drop_empty(connection: AsyncConnection, *, now: datetime) -> list[str]
 
     Looked at and dropped under one lock: a late row comes before it and keeps its partition, or goes to the default.
     """
-    cursor = await connection.execute(
-        "SELECT c.oid::regclass::text, pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits"
-        " JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = 'events_log'::regclass ORDER BY c.oid"
-    )
     dropped = []
-    for name, bounds in await cursor.fetchall():
-        upper = _UPPER.search(bounds)
-        child = sql.SQL(name)
-        if upper is None or _time(upper[1]) > now - timedelta(days=1) or await _has_rows(connection, child):
+    for day in await days(connection):
+        child = sql.SQL(day.name)
+        if day.upper > now - timedelta(days=1) or await _has_rows(connection, child):
             continue
         async with connection.transaction():
             await connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(LOCK_TIMEOUT)))
             await connection.execute(sql.SQL("LOCK TABLE events_log, {} IN ACCESS EXCLUSIVE MODE").format(child))
             if not await _has_rows(connection, child):
                 await connection.execute(sql.SQL("DROP TABLE {}").format(child))
-                dropped.append(name)
+                dropped.append(day.name)
     return dropped
 
 

@@ -32,5 +32,11 @@ class CleanerSettings(DatabaseSettings, RawS3Settings):
     With wal_level=logical it writes the whole row to WAL once more; without it a clean-up costs half.
     """
 
+    cleanup_by_partition: bool = False
+    """Where events_log is partitioned: drop whole days once they are over and verified, in place of rows one by one.
+
+    Rows stay for up to a day longer, and are neither stamped nor marked; the source pays for their insertion alone.
+    """
+
     cleanup_partition_days: Positive = 7
     """For how many days ahead partitions are made, where events_log is partitioned."""

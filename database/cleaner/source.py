@@ -184,6 +184,23 @@ class SourceRows:
                 deleted += cursor.rowcount
         return Deletion(deleted=deleted, gone=len(lines) - there, changed=there - deleted)
 
+    async def unchanged_in(self, lines: Sequence[bytes], partition: str) -> tuple[list[int], int]:
+        """(ids of rows in `partition` that still are what these records say, rows that are there). Writes nothing."""
+        same: list[int] = []
+        there = 0
+        for found, rows in self._read(lines).items():
+            wanted, values = self._wanted(rows, by_key=False)
+            query = sql.SQL("SELECT e.id, {condition} FROM {child} e, {wanted}").format(
+                condition=self._condition(found), child=sql.SQL(partition), wanted=wanted
+            )
+            with translated("DATABASE_URL"):
+                cursor = await self._connection.execute(query, values)
+                for id_, is_same in await cursor.fetchall():
+                    there += 1
+                    if is_same:
+                        same.append(id_)
+        return same, there
+
     def _read(self, lines: Sequence[bytes]) -> dict[Layout, list[Exported]]:
         """Records as rows to look for, by the columns that they have; in the order of ids, so that none deadlock."""
         assert self._table is not None, "look first"

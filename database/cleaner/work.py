@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -23,6 +23,7 @@ from database.cleaner.pace import Pace, TrustedClock
 from database.cleaner.record import RecordError
 from database.cleaner.settings import CleanerSettings
 from database.cleaner.source import SourceRows
+from database.cleaner.sweep import Sweep
 from database.cleaner.verify import Problem, batches, differs, misplaced
 from database.ledger import Pool, cleanup
 from database.ledger.cleanup import CleanupObject
@@ -35,6 +36,9 @@ from pipeline.s3 import ObjectStore
 log = logs.get(__name__)
 
 LIST_OBJECTS = 100
+
+_EVER = datetime.min.replace(tzinfo=UTC)
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(kw_only=True)
@@ -78,6 +82,15 @@ class Cleaner:
         self._monotonic = monotonic
         self._rest = sleep or self._wait
         self._clock = TrustedClock(settings.cleanup_delay_seconds)
+        self._sweep: Sweep | None = None
+        if settings.cleanup_by_partition:
+            self._sweep = Sweep(
+                bucket,
+                delay_seconds=settings.cleanup_delay_seconds,
+                batch_rows=settings.cleanup_batch_rows,
+                stop=stop,
+                turned=turned,
+            )
         self._stamping, self._deleting = Pace(), Pace()
 
     async def turn(self, rows: SourceRows, *, dry_run: bool = False) -> Report:
@@ -92,9 +105,17 @@ class Cleaner:
             if report.blocked is not None:
                 log.error("cleaner.turn.blocked", reason=report.blocked)
                 return report
-            await rows.look()
+            table = await rows.look()
             now = self._clock.now(await cleanup.clock(ledger), self._monotonic())
             after = ""
+            stamp_before = _NEVER
+            if self._sweep is not None and table.partition_key is not None:
+                count = sum((await self._sweep.turn(rows, ledger, history, now, dry_run=dry_run)).values())
+                if dry_run:
+                    report.rows["would_be_dropped"] += count
+                else:
+                    _count_rows(report, "dropped", count)
+                stamp_before = await self._sweep.released_before(rows) or _EVER
             while not self._stop.is_set():
                 may_stamp = not await cleanup.is_snapshot_under_way(ledger)
                 found = await cleanup.open_objects(
@@ -103,6 +124,7 @@ class Cleaner:
                     retry_before=now - timedelta(seconds=0 if dry_run else self._settings.cleanup_retry_seconds),
                     after=after,
                     may_stamp=may_stamp,
+                    stamp_before=stamp_before,
                     limit=LIST_OBJECTS,
                 )
                 for item in found:
@@ -113,7 +135,8 @@ class Cleaner:
                         if current is not None and dry_run:
                             await self._try_dry(current, rows, history, report)
                         elif current is not None:
-                            await self._clean(current, rows, history, ledger, report, may_stamp=may_stamp)
+                            released = current.max_commit_time < stamp_before
+                            await self._clean(current, rows, history, ledger, report, may_stamp=may_stamp and released)
                     finally:
                         if not ledger.closed:
                             await cleanup.unlock(ledger, item.id)

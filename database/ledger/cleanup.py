@@ -30,14 +30,17 @@ class CleanupObject:
     """Its events by raw_counts: must be the same number."""
     bytes: int
     sha256: str
+    max_commit_time: datetime
+    exported_at: datetime
     verified_at: datetime | None
     stamped_at: datetime | None
 
 
 _OBJECT = """
-    SELECT o.id, o.bucket, o.key, o.first_position, o.last_position, o.events, o.bytes, o.sha256, o.verified_at,
-           o.stamped_at, (SELECT coalesce(sum(c.events), 0)::bigint FROM pipeline.raw_counts c
-                          WHERE c.raw_object_id = o.id) AS counted
+    SELECT o.id, o.bucket, o.key, o.first_position, o.last_position, o.events, o.bytes, o.sha256, o.max_commit_time,
+           o.exported_at, o.verified_at, o.stamped_at,
+           (SELECT coalesce(sum(c.events), 0)::bigint FROM pipeline.raw_counts c
+             WHERE c.raw_object_id = o.id) AS counted
     FROM pipeline.raw_objects o
 """
 _OPEN = "o.deleted_at IS NULL AND (o.cleanup_tried_at IS NULL OR o.cleanup_tried_at < %(retry_before)s)"
@@ -61,25 +64,41 @@ async def open_objects(
     retry_before: datetime,
     after: str,
     may_stamp: bool,
+    stamp_before: datetime,
     limit: int,
 ) -> list[CleanupObject]:
     """Objects with something to do, oldest first, behind the position text `after`.
 
-    To do: not read back yet; or not stamped yet (with `may_stamp`); or stamped before `stamped_before`. Refused ones
-    are left out until `retry_before` has passed them.
+    To do: not read back yet; or not stamped yet (with `may_stamp`, when committed before `stamp_before`); or stamped
+    before `stamped_before`. Refused ones are left out until `retry_before` has passed them.
     """
     async with connection.cursor(row_factory=class_row(CleanupObject)) as cursor:
         await cursor.execute(
             f"{_OBJECT} WHERE {_OPEN} AND o.first_position > %(after)s"
-            " AND (o.verified_at IS NULL OR (o.stamped_at IS NULL AND %(may_stamp)s)"
+            " AND (o.verified_at IS NULL OR (o.stamped_at IS NULL AND %(may_stamp)s"
+            " AND o.max_commit_time < %(stamp_before)s)"
             " OR o.stamped_at <= %(stamped_before)s) ORDER BY o.first_position LIMIT %(limit)s",
             {
                 "retry_before": retry_before,
                 "stamped_before": stamped_before,
                 "after": after,
                 "may_stamp": may_stamp,
+                "stamp_before": stamp_before,
                 "limit": limit,
             },
+        )
+        return await cursor.fetchall()
+
+
+async def objects_of_commits(
+    connection: AsyncConnection, since: datetime | None, until: datetime
+) -> list[CleanupObject]:
+    """Objects with rows to delete and commits in that time (None: from the beginning), oldest first."""
+    async with connection.cursor(row_factory=class_row(CleanupObject)) as cursor:
+        await cursor.execute(
+            f"{_OBJECT} WHERE o.deleted_at IS NULL AND o.min_commit_time < %s"
+            " AND o.max_commit_time >= coalesce(%s, '-infinity'::timestamptz) ORDER BY o.first_position",
+            (until, since),
         )
         return await cursor.fetchall()
 

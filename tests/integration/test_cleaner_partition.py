@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
+from database.cleaner import sweep
 from database.partition import drop_empty, make_ahead, partition
 from local import ports
 from local.postgres import Postgres, new_password
@@ -109,6 +111,88 @@ async def test_a_day_that_is_over_is_dropped_once_its_rows_are_deleted(scene: cl
         assert await drop_empty(connection, now=datetime.now(UTC)) == []
     await scene.insert(10)
     assert await scene.rows_left() == 10 + len(STRANGE)
+
+
+async def over(scene: cleaner_scene.Scene) -> str:
+    """A table partitioned by day, with a day that is over; the name of its partition."""
+    await _partition(scene.dsn)
+    begin = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=2)
+    await scene.execute("DROP TABLE events_log_before_" + str(await scene.value(
+        "SELECT substring(c.relname from '\\d+$') FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid"
+        " WHERE relname LIKE 'events_log_before_%%' AND inhparent = 'events_log'::regclass"
+    )))  # fmt: skip
+    await scene.execute(
+        f"CREATE TABLE gone_by PARTITION OF events_log (PRIMARY KEY (id)) FOR VALUES FROM ('{begin}')"
+        f" TO ('{begin + timedelta(days=1)}')"
+    )
+    await scene.insert(20)
+    await scene.execute(f"UPDATE events_log SET created_at = '{begin + timedelta(hours=5)}'")
+    await scene.export(per_object=10)
+    await scene.execute(
+        "UPDATE pipeline.raw_objects SET min_commit_time = min_commit_time - interval '2 days',"
+        " max_commit_time = max_commit_time - interval '2 days'"
+    )
+    return "gone_by"
+
+
+async def exists(scene: cleaner_scene.Scene, name: str) -> bool:
+    return await scene.value("SELECT to_regclass(%s) IS NOT NULL", name) is True
+
+
+async def test_a_verified_day_is_dropped_whole_without_a_stamp_and_its_objects_are_done(
+    scene: cleaner_scene.Scene,
+) -> None:
+    name = await over(scene)
+    rows = await scene.rows_left()
+    reports = await scene.turns(1, cleanup_by_partition=True, cleanup_delay_seconds=3600)
+    assert reports[0].objects == {"verified": 3}
+    assert await exists(scene, name), "younger than the delay"
+    reports = await scene.turns(1, cleanup_by_partition=True, cleanup_dry_run=True)
+    assert reports[0].rows["would_be_dropped"] == rows
+    assert await scene.value("SELECT count(raw_exported_at) FROM events_log") == 0
+    assert await exists(scene, name)
+    reports = await scene.turns(3, cleanup_by_partition=True)
+    assert reports[0].rows == {"dropped": rows}
+    assert not await exists(scene, name)
+    assert await scene.rows_left() == 0
+    assert await scene.value("SELECT bool_and(gone_rows = events) FROM pipeline.raw_objects") is True
+
+
+@pytest.mark.parametrize("fault", ["a row changed", "a row in no object", "an object lost", "written to meanwhile"])
+async def test_a_day_with_anything_unverified_is_not_dropped_and_the_rest_goes_row_by_row(
+    scene: cleaner_scene.Scene, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = await over(scene)
+    await scene.turns(1, cleanup_by_partition=True)
+    if not await exists(scene, name):
+        pytest.fail("dropped in the turn that verified: objects must be verified before")
+    left = 1
+    match fault:
+        case "a row changed":
+            await scene.execute("UPDATE events_log SET url = 'https://changed.example/' WHERE id = 3")
+        case "a row in no object":
+            await scene.execute("INSERT INTO events_log (event_type, created_at) SELECT 'late', min(created_at)"
+                                " FROM events_log")  # fmt: skip
+        case "an object lost":
+            await scene.remove(str(await scene.value("SELECT key FROM pipeline.raw_objects ORDER BY id LIMIT 1")))
+            left = 10
+        case _:
+            compare = sweep.Sweep._compare
+
+            async def after(*arguments: Any) -> int:
+                changed = await compare(*arguments)
+                if arguments[1].first_position.endswith("20"):
+                    await scene.execute("UPDATE events_log SET url = 'https://changed.example/' WHERE id = 3")
+                return changed
+
+            monkeypatch.setattr(sweep.Sweep, "_compare", after)
+    reports = await scene.turns(3, cleanup_by_partition=True)
+    assert await exists(scene, name)
+    assert not any(report.rows.get("dropped") for report in reports)
+    monkeypatch.undo()
+    await scene.turns(3, cleanup_by_partition=True)
+    assert await exists(scene, name)
+    assert await scene.rows_left() == left
 
 
 async def test_what_hangs_on_the_table_is_named_and_nothing_is_changed(scene: cleaner_scene.Scene) -> None:
