@@ -39,7 +39,7 @@ format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .
 
 ## make bench              measure the streamer and the privacy engine; JSON in .local/bench
-bench: $(VENV)/.ready
+bench: $(VENV)/.ready $(VENV)/peer/.ready
 	@mkdir -p .local/bench
 	$(BIN)/python -m bench streamer > .local/bench/streamer.json
 	$(BIN)/python -m bench processor > .local/bench/processor.json
@@ -53,6 +53,7 @@ deploy: $(VENV)/.ready
 lock: $(VENV)/.ready
 	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --no-header -o requirements/base.txt pyproject.toml
 	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --no-header --extra local --extra dev -c requirements/base.txt -o requirements/dev.txt pyproject.toml
+	env -u PIP_FIND_LINKS $(BIN)/pip-compile -q --generate-hashes --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --allow-unsafe --no-header -o requirements/bench.txt requirements/bench.in
 
 ## make clean              remove what the targets made
 clean:
@@ -65,4 +66,10 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+# The library that the processor is compared with wants older packages than ours: an environment of its own.
+$(VENV)/peer/.ready: requirements/bench.txt $(VENV)/.ready
+	$(PYTHON) -m venv $(VENV)/peer
+	$(VENV)/peer/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@

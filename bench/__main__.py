@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 
-from bench import cleaner, privacy, streamer
+from bench import cleaner, privacy, processor, streamer
 
 
 def main() -> int:
@@ -17,13 +17,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parts = parser.add_subparsers(dest="part", required=True)
     streamer.add_arguments(parts.add_parser("streamer", help=streamer.__doc__))
-    privacy.add_arguments(parts.add_parser("processor", help=privacy.__doc__))
+    processor.add_arguments(parts.add_parser("processor", help=processor.__doc__))
+    privacy.add_arguments(parts.add_parser("privacy", help=privacy.__doc__))
     cleaner.add_arguments(parts.add_parser("cleaner", help=cleaner.__doc__))
     options = parser.parse_args()
-    if options.part == "processor":
+    if options.part == "privacy":
         results = privacy.measure(options)
     else:
-        results = asyncio.run({"streamer": streamer, "cleaner": cleaner}[options.part].main(options))
+        parts_with_servers = {"streamer": streamer, "processor": processor, "cleaner": cleaner}
+        results = asyncio.run(parts_with_servers[options.part].main(options))
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]}
     print(json.dumps({"part": options.part, "machine": machine, "results": results}, indent=2))
     return 0

@@ -85,6 +85,7 @@ class Group:
                 assert doomed.exit_status == -signal.SIGKILL
                 await self.replace(place)
             case "leave":
+                await eventually(lambda: listens(service), seconds=60, what="a signal before that ends any program")
                 process.signal(signal.SIGTERM)
                 assert await asyncio.wait_for(process.wait(), 60) == 0
                 await self.replace(place)
@@ -129,7 +130,8 @@ class Group:
             )
 
     async def stop(self) -> None:
-        for process, _ in self.members:
+        for process, service in self.members:
+            await eventually(lambda at=service: listens(at), seconds=60, what="a signal before that ends any program")
             process.signal(signal.SIGTERM)
         for number, (process, _) in enumerate(self.members):
             assert await asyncio.wait_for(process.wait(), 60) == 0, self.log_of(number)
@@ -140,9 +142,13 @@ async def ended(process: Process) -> bool:
 
 
 async def has_joined(service: Service) -> bool:
+    return await listens(service, "/readyz")
+
+
+async def listens(service: Service, path: str = "/healthz") -> bool:
     async with httpx.AsyncClient() as http:
         try:
-            return (await http.get(f"{service.url}/readyz")).status_code == 200
+            return (await http.get(f"{service.url}{path}", timeout=20)).status_code == 200
         except httpx.TransportError:
             return False
 
