@@ -15,9 +15,11 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import psycopg
 
@@ -30,6 +32,9 @@ from streamer.replication import ReplicationConnection
 from streamer.transactions import EpochMap, Transactions
 
 ROWS_PER_TRANSACTION = 100
+
+POLL_SECONDS = 0.2
+"""How often the streamer's metrics are read: more often would be a load of its own."""
 
 _INSERT = """
 INSERT INTO events_log (event_type, session_id, visitor_id, site_id, "timestamp", url, path, user_agent, ip_address,
@@ -59,6 +64,15 @@ def cpu_seconds(pid: int) -> float:
     """User and system time of a process so far."""
     times = psutil.Process(pid).cpu_times()
     return times.user + times.system
+
+
+def servers_cpu_seconds(stack: Stack) -> dict[str, float]:
+    """The same of the servers on this machine, with all their processes."""
+    found = {}
+    for name, part in (("postgresql", stack.postgres), ("kafka", stack.kafka), ("s3", stack.aws)):
+        top = psutil.Process(part.process.pid)
+        found[name] = sum(cpu_seconds(process.pid) for process in (top, *top.children(recursive=True)))
+    return found
 
 
 def result(events: int, seconds: float, cpu: float, memory: int | None = None) -> dict[str, Any]:
@@ -110,28 +124,29 @@ async def null_sink(dsn: str, events: int) -> dict[str, Any]:
     }
 
 
-async def full(service: Service, dsn: str, events: int) -> dict[str, Any]:
+async def full(stack: Stack, service: Service, dsn: str, events: int) -> dict[str, Any]:
     """`python -m streamer` until the ledger has everything; timed from the first to the last acknowledged event."""
+    process = await service.start()
+    while not (already := await _metric(service, "streamer_published_events_total")):
+        await asyncio.sleep(POLL_SECONDS)
+    start, cpu_before, servers_before = time.monotonic(), cpu_seconds(process.pid), servers_cpu_seconds(stack)
+    while await _metric(service, "streamer_published_events_total") < events:
+        await asyncio.sleep(POLL_SECONDS)
+    seconds, cpu = time.monotonic() - start, cpu_seconds(process.pid) - cpu_before
+    servers = servers_cpu_seconds(stack)
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-        process = await service.start()
-        start, cpu_before = None, 0.0
-        while True:
-            cursor = await connection.execute("SELECT coalesce(sum(events), 0) FROM pipeline.raw_objects")
+        recorded = 0
+        while recorded < events:
+            cursor = await connection.execute("SELECT coalesce(sum(events), 0)::bigint FROM pipeline.raw_objects")
             row: Any = await cursor.fetchone()
-            published = await _metric(service, "streamer_published_events_total")
-            if start is None and published:
-                start, cpu_before = time.monotonic(), cpu_seconds(process.pid)
-                already = published
-            if published >= events:
-                seconds, cpu = time.monotonic() - (start or 0), cpu_seconds(process.pid) - cpu_before
-                peak = psutil.Process(process.pid).memory_info().rss
-                break
-            await asyncio.sleep(0.05)
-        while row[0] < events:
-            cursor = await connection.execute("SELECT coalesce(sum(events), 0) FROM pipeline.raw_objects")
-            row = await cursor.fetchone()
-            await asyncio.sleep(0.1)
-    return result(int(events - already), seconds, cpu, peak_bytes(process.pid) or peak)
+            recorded = row[0]
+            await asyncio.sleep(POLL_SECONDS)
+    drained = int(events - already)
+    return result(drained, seconds, cpu, peak_bytes(process.pid)) | {
+        "cpu_of_servers_microseconds_per_event": {
+            name: round((used - servers_before[name]) / drained * 1e6, 2) for name, used in servers.items()
+        }
+    }
 
 
 def peak_bytes(pid: int) -> int:
@@ -142,14 +157,16 @@ def peak_bytes(pid: int) -> int:
     return 0
 
 
-async def _metric(service: Service, name: str) -> float:
-    import httpx
+@cache
+def _http() -> httpx.AsyncClient:
+    return httpx.AsyncClient()
 
-    async with httpx.AsyncClient() as client:
-        try:
-            text = (await client.get(f"{service.url}/metrics", timeout=5)).text
-        except httpx.HTTPError:
-            return 0.0
+
+async def _metric(service: Service, name: str) -> float:
+    try:
+        text = (await _http().get(f"{service.url}/metrics", timeout=5)).text
+    except httpx.HTTPError:
+        return 0.0
     return next((float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} ")), 0.0)
 
 
@@ -234,7 +251,7 @@ async def _measure(stack: Stack, folder: Path, options: argparse.Namespace) -> d
             peer = await pg_recvlogical(stack.postgres.bin_folder / "pg_recvlogical", dsn, slot, options.events, end)
             null = await null_sink(dsn, options.events)
             results["rounds"].append({"pg_recvlogical": peer, "null_sink": null})
-        kafka = await full(service, dsn, options.events)
+        kafka = await full(stack, service, dsn, options.events)
         results["kafka_and_raw_files"] = kafka
         if options.latency:
             results["latency"] = {

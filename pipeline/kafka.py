@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from pipeline.errors import ConfigError, PermanentError, TransientError
 from pipeline.events import Event
 from pipeline.kafka_security import security_options
-from pipeline.position import Position
+from pipeline.position import POSITION_BYTES, Position
 from pipeline.settings import KafkaSettings
 
 _STOP_SECONDS = 5
@@ -79,10 +79,11 @@ async def check_topic(settings: KafkaSettings, partitions: int) -> int:
 
 def headers(event: Event, sequence: int) -> list[Header]:
     """The headers of an event's record: position (20 bytes), sequence (8) and commit_time (8), big-endian."""
+    position, commit_time, _, _, _ = event
     return [
-        ("position", event.position.to_bytes()),
+        ("position", POSITION_BYTES.pack(*position)),
         ("sequence", sequence.to_bytes(8, "big")),
-        ("commit_time", event.commit_time.to_bytes(8, "big")),
+        ("commit_time", commit_time.to_bytes(8, "big")),
     ]
 
 

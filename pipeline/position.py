@@ -6,7 +6,9 @@ import re
 import struct
 from typing import NamedTuple
 
-_BYTES = struct.Struct(">IQQ")
+POSITION_BYTES = struct.Struct(">IQQ")
+"""The form of `Position.to_bytes`."""
+
 _TEXT = re.compile(r"[0-9A-F]{8}-[0-9A-F]{16}-[0-9]{20}")
 _U32 = 0xFFFFFFFF
 _U64 = 0xFFFFFFFFFFFFFFFF
@@ -58,14 +60,14 @@ class Position(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """20 bytes, big-endian: u32, u64, u64. Sorts like the triple."""
-        return _BYTES.pack(*self)
+        return POSITION_BYTES.pack(*self)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Position:
         """The inverse of `to_bytes`. Raises ValueError when `data` isn't 20 bytes long."""
-        if len(data) != _BYTES.size:
+        if len(data) != POSITION_BYTES.size:
             raise ValueError("not a position: 20 bytes expected")
-        return cls(*_BYTES.unpack(data))
+        return cls(*POSITION_BYTES.unpack(data))
 
 
 ZERO = Position(0, 0, 0)

@@ -89,27 +89,27 @@ class Publisher:
 
     async def _publish(self, layout: Layout, event_batch: Sequence[Event]) -> None:
         now_ms = time.time_ns() // 1_000_000
+        sequences, open_batches, fresh_after = self._sequence, self._open, self._fresh_after
         for event in event_batch:
-            partition = layout.partition_of(event.key, event.line)
-            if event.position <= self._fresh_after and event.position <= self._sent_until[partition]:
-                self._came_again(event.position, partition)
+            position, commit_time, key, _, line = event
+            partition = layout.partition_of(key, line)
+            if position <= fresh_after and position <= self._sent_until[partition]:
+                self._came_again(position, partition)
                 continue
-            sequence = self._sequence[partition] + 1
+            sequence = sequences[partition] + 1
             record_headers = headers(event, sequence)
-            key: bytes | None
-            value: bytes | None
-            _, _, key, _, value = event
-            if len(value) + len(key or b"") > self._largest_bytes:
-                key, value = None, None  # its partition is chosen already, and the raw file has both
+            value: bytes | None = line
+            if len(line) + len(key or b"") > self._largest_bytes:
+                key = value = None  # its partition is chosen already, and the raw file has both
                 metrics.OVERSIZE_EVENTS.inc()
             while True:
-                batch = self._open.get(partition)
+                batch = open_batches.get(partition)
                 if batch is None:
-                    batch = self._open[partition] = _Batch(self._producer.create_batch(), event.commit_time)
+                    batch = open_batches[partition] = _Batch(self._producer.create_batch(), commit_time)
                 if batch.builder.append(timestamp=now_ms, key=key, value=value, headers=record_headers) is not None:
                     break
                 await self._send(partition)  # full
-            self._sequence[partition] = sequence
+            sequences[partition] = sequence
         self._last = max(self._last, event_batch[-1].position)
 
     @property

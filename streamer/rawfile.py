@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
+from operator import itemgetter
 from typing import IO
 
 from pipeline.events import Event
@@ -15,6 +17,13 @@ from pipeline.position import Position
 from pipeline.rawfile import BLOCK_BYTES, BLOCK_EVENTS, encode_block
 
 _IN_MEMORY_BYTES = 4 << 20
+
+_BLOCKS_WAITING = 4
+
+_COMPRESSOR = ThreadPoolExecutor(1, "compressor")
+"""Beside the event loop: compressing lets other threads run. One thread, so that blocks keep their order."""
+
+_COUNTED = itemgetter(Event._fields.index("commit_time"), Event._fields.index("client_id"))
 
 
 class RawFile:
@@ -29,45 +38,52 @@ class RawFile:
         self.opened_at = opened_at
         self.events = 0
         self.bytes = 0
+        """Written so far; a few blocks are on their way."""
         self._block: list[Event] = []
         self._block_bytes = 0
         self._counts: Counter[tuple[int, bytes | None]] = Counter()
         self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES)  # noqa: SIM115 - `discard`
         self._sha256 = hashlib.sha256()
+        self._compressing: deque[Future[None]] = deque()
         self.first_position: Position | None = None
         self.last_position: Position | None = None
         self._first_commit_time = self._min_commit_time = self._max_commit_time = 0
 
     def add(self, event_batch: Sequence[Event]) -> None:
-        """Append events, whose positions must be larger than those before."""
+        """Append events, whose positions must be larger than those before. Raises OSError when the disk is full."""
+        if not self.events:
+            self.first_position = event_batch[0].position
+            self._first_commit_time = self._min_commit_time = self._max_commit_time = event_batch[0].commit_time
+        self.events += len(event_batch)
+        self.last_position = event_batch[-1].position
+        for (commit_time, client_id), events in Counter(map(_COUNTED, event_batch)).items():
+            self._counts[(commit_time // HOUR_MICROSECONDS, client_id)] += events
+            self._min_commit_time = min(self._min_commit_time, commit_time)
+            self._max_commit_time = max(self._max_commit_time, commit_time)
         for event in event_batch:
-            if not self.events:
-                self.first_position = event.position
-                self._first_commit_time = self._min_commit_time = self._max_commit_time = event.commit_time
-            self.events += 1
-            self.last_position = event.position
-            commit_time = event.commit_time
-            if commit_time > self._max_commit_time:
-                self._max_commit_time = commit_time
-            elif commit_time < self._min_commit_time:
-                self._min_commit_time = commit_time
-            self._counts[(commit_time // HOUR_MICROSECONDS, event.client_id)] += 1
             self._block.append(event)
             self._block_bytes += len(event.line)
             if len(self._block) >= BLOCK_EVENTS or self._block_bytes >= BLOCK_BYTES:
                 self._close_block()
 
     def _close_block(self) -> None:
-        data = encode_block(self._block)
+        while len(self._compressing) >= _BLOCKS_WAITING or (self._compressing and self._compressing[0].done()):
+            self._compressing.popleft().result()
+        self._compressing.append(_COMPRESSOR.submit(self._write, self._block))
+        self._block, self._block_bytes = [], 0
+
+    def _write(self, block: Sequence[Event]) -> None:
+        data = encode_block(block)
         self._spool.write(data)
         self._sha256.update(data)
         self.bytes += len(data)
-        self._block, self._block_bytes = [], 0
 
     def finish(self) -> IO[bytes]:
-        """Close the last block; returns the whole file, at its beginning. No `add` may follow."""
+        """Write what is left, blocking; returns the whole file, at its beginning. No `add` may follow."""
         if self._block:
             self._close_block()
+        while self._compressing:
+            self._compressing.popleft().result()
         self._spool.seek(0)
         return self._spool
 
