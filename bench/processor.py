@@ -4,7 +4,8 @@
 
 The same events, distinct, of about 1.3 kB and 20 clients, lie in a topic of four partitions. One processor drains it at
 each level into a ledger of its own; then quixstreams (`bench/peer.py`) does the same standard-level work, if its
-environment is there (`make bench` makes it from requirements/bench.txt). Time runs from the first event taken to the last one committed.
+environment is there (`make bench` makes it from requirements/bench.txt). Time runs from the first event taken to the
+last one committed.
 """
 
 from __future__ import annotations
