@@ -78,8 +78,6 @@ def faults(
     def fault(field: str, message: str) -> None:
         found.append(Fault(field=field, message=message))
 
-    if not client.name:
-        fault("name", "is needed, so that people know whose it is")
     if bool(client.client_s3_access_key) != bool(client.client_s3_secret_key):
         lacking = "client_s3_secret_key" if client.client_s3_access_key else "client_s3_access_key"
         fault(lacking, "access key and secret key go together")

@@ -127,4 +127,4 @@ async def _import(options: argparse.Namespace, settings: CommandSettings) -> int
 
 
 def _say(line: str, *, error: bool = False) -> None:
-    print(line, file=sys.stderr if error else sys.stdout)  # noqa: T201 - for the person at the terminal
+    print(line, file=sys.stderr if error else sys.stdout)

@@ -62,7 +62,7 @@ def complete(client: Client, box: SecretBox) -> tuple[Client, list[str]]:
 
 
 def _is_ours(text: str, box: SecretBox) -> bool:
-    """Whether `text` is a token already. One of a key that we lack is a token too: encrypting it hides what is wrong."""
+    """Whether `text` is a token already. One of a key that we lack is a token too: encrypting it would hide that."""
     try:
         box.decrypt(text)
     except PermanentError:
