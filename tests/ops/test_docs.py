@@ -1,0 +1,145 @@
+"""The documentation: what it names is there, what it shows runs, what it says of settings is what the code says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.ops.variables import READERS, all_variables, default, variables
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NOT_RUN = re.compile(r"^# not run here: \S+", re.MULTILINE)
+
+
+def ids(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """(language, text) of a page's code blocks."""
+    return BLOCK.findall(page.read_text())
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Our own commands on a page, in blocks and in the text: `make TARGET` and `python -m MODULE ...`."""
+    text = page.read_text()
+    lines = [line for _, block in blocks(page) for line in block.splitlines()] + re.findall(r"`([^`\n]+)`", text)
+    found = []
+    for line in lines:
+        words = line.split("#")[0].strip()
+        if words.startswith(("make ", "python -m ")):
+            found.append(shlex.split(words.replace("...", "")))
+    return found
+
+
+@cache
+def defined_in(path: str) -> set[str]:
+    return set(re.findall(r"^(?:async )?def (test_\w+)", (ROOT / path).read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_tests_and_files_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text()
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(test_\w+))?`", text):
+        assert (ROOT / path).is_file(), path
+        assert not name or name in defined_in(path), f"{path} has no {name}"
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / target).exists(), target
+    for path in re.findall(
+        r"`((?:k8s|infra|docs|pipeline|processor|streamer|syncer|database|local|bench)/[\w./-]+)`", text
+    ):
+        assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_python_of_a_page_runs_and_a_table_below_it_is_what_it_prints(page: Path) -> None:
+    for language, code in blocks(page):
+        if language != "python":
+            continue
+        result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        if result.stdout.startswith("| "):
+            assert result.stdout in page.read_text()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids)
+def test_shell_blocks_are_our_commands_or_say_why_they_are_not_run(page: Path) -> None:
+    for language, code in blocks(page):
+        if language not in ("sh", "bash", "shell"):
+            continue
+        ours = all(line.startswith(("make ", "python -m ", "#")) for line in code.splitlines() if line.strip())
+        assert NOT_RUN.search(code) or ours, f"{ids(page)}: mark it, or let it be run:\n{code}"
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {words[1] for page in PAGES for words in commands(page) if words[0] == "make"}
+    assert named <= targets
+    assert {"demo", "test", "deploy"} <= named
+
+
+def test_every_command_that_is_named_takes_the_arguments_that_are_shown() -> None:
+    """Its `--help` knows the subcommand and each option."""
+    known: dict[tuple[str, ...], set[str]] = {}
+    for page in PAGES:
+        for words in commands(page):
+            if words[:2] != ["python", "-m"]:
+                continue
+            module = words[2]
+            subcommand = words[3:4] if words[3:4] and re.fullmatch(r"[a-z][a-z-]+", words[3]) else []
+            options = {word.split("=")[0].rstrip("]") for word in words if word.startswith("--")}
+            known.setdefault((module, *subcommand), set()).update(options)
+    services = {(name,) for name in ("streamer", "syncer", "admin", "processor")}  # without a command they serve
+    calls = [call for call in known if call not in services]
+    with ThreadPoolExecutor(2) as pool:
+        answers = dict(zip(calls, pool.map(help_of, calls), strict=True))
+    for call, text in answers.items():
+        assert text is not None, f"python -m {' '.join(call)} is not there"
+        assert {option for option in known[call] if option not in text} == set(), call
+
+
+def help_of(call: tuple[str, ...]) -> str | None:
+    """What `--help` says; None when it fails."""
+    result = subprocess.run(
+        [sys.executable, "-m", *call, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return result.stdout if result.returncode == 0 else None
+
+
+def test_table_of_variables_is_what_the_settings_say() -> None:
+    section = (ROOT / "docs" / "operations.md").read_text().split("\n## Variables\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([A-Z0-9_]+)` \| (.*?) \| (.*?) \| (.+?) \|$", section, re.MULTILINE)
+    said = {name: (value, readers) for name, value, readers, _ in rows}
+    expected = {}
+    for name in all_variables():
+        readers = [reader for reader, settings in READERS.items() if name in variables(settings)]
+        expected[name] = (default(name), "all" if len(readers) == len(READERS) else ", ".join(readers))
+    assert said == expected
+
+
+def test_each_threat_has_a_test_or_a_setting_behind_it() -> None:
+    section = (ROOT / "docs" / "security.md").read_text().split("\n## Threats\n")[1].split("\n## ")[0]
+    rows = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 20
+    for threat, _, behind in rows:
+        named = re.findall(r"`([^`]+)`", behind)
+        assert named, threat
+        for name in named:
+            path = name.split("::")[0]
+            assert name in all_variables() | {"IMAGE", "make deploy"} or (ROOT / path).is_file(), name
+
+
+def test_each_promise_has_a_test_behind_it() -> None:
+    text = (ROOT / "docs" / "guarantees.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| promise")]
+    assert len(rows) > 30
+    assert [row for row in rows if "::test_" not in row] == []
