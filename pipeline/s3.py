@@ -29,7 +29,8 @@ from pipeline.multipart import LARGE_BYTES, put_in_parts
 
 TRANSIENT_CODES = frozenset(
     {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling", "ThrottlingException",
-     "RequestTimeTooSkewed", "500", "502", "503", "504", "429", "OperationAborted", "BadDigest"}
+     "RequestTimeTooSkewed", "500", "502", "503", "504", "429", "OperationAborted", "BadDigest",
+     "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
 )  # fmt: skip
 
 
@@ -159,7 +160,9 @@ class ObjectStore:
                 await put_in_parts(self._call, key, body, size, options, condition)
                 return
         checksum = base64.b64encode(sha256).decode()
-        await self._call("put_object", Key=key, Body=body, ChecksumSHA256=checksum, **options, **condition)
+        answer = await self._call("put_object", Key=key, Body=body, ChecksumSHA256=checksum, **options, **condition)
+        if answer.get("ChecksumSHA256", checksum) != checksum:  # not every store answers with it
+            raise TransientError(f"s3://{self.bucket}/{key}: the store has computed another checksum")
 
     async def get(self, key: str) -> bytes:
         """The whole object. Raises PermanentError with code NoSuchKey in its text when it is missing."""

@@ -395,7 +395,9 @@ class Scene:
     async def _read_kafka(self, found: Found) -> None:
         raw = dict(found.raw)
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.stack.kafka.bootstrap_servers, enable_auto_commit=False, max_poll_records=5000
+            bootstrap_servers=self.environment["KAFKA_BOOTSTRAP_SERVERS"],
+            enable_auto_commit=False,
+            max_poll_records=5000,
         )
         await consumer.start()
         try:
