@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from database.cleaner.source import SourceRows, open_source
+from database.cleaner.sweep import drop, guard
 from database.migrate import migrate
+from database.partition import days, partition
 from local import ports
 from local.postgres import Postgres, new_password
 from local.traffic_events import EventSource
@@ -61,8 +64,10 @@ class Bench:
         async with await psycopg.AsyncConnection.connect(self._server.dsn, autocommit=True) as connection:
             await self._fill(connection)  # warms up
             results["bare_delete"] = await self._empty(connection, self._bare)
-            results["cleaner"] = await self._empty(connection, self._cleaner(mark=True))
-            results["cleaner_without_mark"] = await self._empty(connection, self._cleaner(mark=False))
+            results["cleaner"] = await self._empty(connection, self._cleaner(mark=False))
+            results["cleaner_with_mark"] = await self._empty(connection, self._cleaner(mark=True))
+            await self._partition(connection)
+            results["partition_drop"] = await self._empty(connection, self._drop)
         return {"rows": self._rows, "wal_level": "logical", **results}
 
     async def _empty(
@@ -118,6 +123,29 @@ class Bench:
 
         return way
 
+    async def _partition(self, connection: psycopg.AsyncConnection) -> None:
+        """events_log by day, of which everything so far is one part."""
+        await connection.execute("TRUNCATE events_log")
+        await partition(connection, days_ahead=2)
+
+    async def _drop(self, _: psycopg.AsyncConnection) -> dict[str, Any]:
+        """Compare every row with its record, then drop the whole partition: what the cleaner does with a day."""
+        async with open_source(self._server.dsn) as rows:
+            await rows.look()
+            lines = await records(rows)
+            day = (await days(rows.connection))[0]
+            child = sql.SQL(day.name)
+            before, began = await self._look(rows.connection), time.monotonic()
+            touched = await guard(rows.connection, child)
+            same = 0
+            for at in range(0, len(lines), BATCH):
+                same += len((await rows.unchanged_in(lines[at : at + BATCH], day.name))[0])
+            assert same == self._rows
+            assert await drop(rows.connection, child, touched)
+            took = time.monotonic() - began
+            after = await self._look(rows.connection)
+        return {"compare_and_drop": self._cost(before, (after[0], before[1]), took)}
+
     async def _look(self, connection: psycopg.AsyncConnection) -> tuple[int, int]:
         """(WAL position, pages of events_log and its index and TOAST that were asked for)."""
         await connection.execute("SELECT pg_stat_force_next_flush()")
@@ -125,7 +153,8 @@ class Bench:
             "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint, (coalesce(heap_blks_read, 0)"
             " + coalesce(heap_blks_hit, 0) + coalesce(idx_blks_read, 0) + coalesce(idx_blks_hit, 0)"
             " + coalesce(toast_blks_read, 0) + coalesce(toast_blks_hit, 0))::bigint"
-            " FROM pg_statio_user_tables WHERE relname = 'events_log'"
+            " FROM pg_statio_user_tables WHERE relname LIKE 'events_log%' AND relname <> 'events_log_default'"
+            " ORDER BY 2 DESC LIMIT 1"
         )
         row = await cursor.fetchone()
         assert row is not None
@@ -154,7 +183,10 @@ async def records(rows: SourceRows) -> list[bytes]:
     )
     encoder = RowEncoder([Column(name=name, type_oid=type_oid) for name, type_oid in await cursor.fetchall()])
     lines = []
-    async with rows.connection.cursor() as reading, reading.copy("COPY events_log TO STDOUT") as copy:
+    async with (
+        rows.connection.cursor() as reading,
+        reading.copy("COPY (SELECT * FROM events_log ORDER BY id) TO STDOUT") as copy,
+    ):
         async for row in copy.rows():
             lines.append(encoder.encode_values([None if value is None else value.encode() for value in row])[2])
     return lines

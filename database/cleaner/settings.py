@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -26,9 +26,10 @@ class CleanerSettings(DatabaseSettings, RawS3Settings):
     cleanup_dry_run: bool = False
     """Read and compare, write nothing: neither stamps nor deletes, nor the ledger."""
 
-    cleanup_mark_processed: bool = True
-    """Set processed_at in the transaction that deletes the row: for triggers, nobody else can see it.
+    cleanup_mark_processed: bool | Literal["auto"] = "auto"
+    """Set processed_at in the transaction that deletes the row; `auto`: when somebody is there to see it.
 
+    A trigger, a rule, a publication of updates or deletes, another plugin's slot: to everybody else the two are one.
     With wal_level=logical it writes the whole row to WAL once more; without it a clean-up costs half.
     """
 

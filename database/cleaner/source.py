@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -34,6 +35,21 @@ _SESSION = {
 }
 
 
+# Bits of tgtype: 8 for DELETE, 16 for UPDATE. https://www.postgresql.org/docs/current/catalog-pg-trigger.html
+_WATCHERS = """
+    WITH tables AS (SELECT 'events_log'::regclass AS oid
+                    UNION SELECT relid FROM pg_partition_tree('events_log'::regclass))
+    SELECT EXISTS (SELECT FROM pg_trigger t JOIN tables ON tgrelid = tables.oid WHERE NOT tgisinternal
+                   AND tgenabled <> 'D' AND tgtype & 24 <> 0 AND tgname <> 'events_log_touched')
+        OR EXISTS (SELECT FROM pg_rewrite JOIN tables ON ev_class = tables.oid WHERE ev_type IN ('2', '4'))
+        OR EXISTS (SELECT FROM pg_publication p JOIN pg_publication_tables t USING (pubname)
+                   JOIN tables ON tables.oid = to_regclass(format('%I.%I', t.schemaname, t.tablename))
+                   WHERE pubupdate OR pubdelete)
+        OR EXISTS (SELECT FROM pg_replication_slots WHERE database = current_database()
+                   AND slot_type = 'logical' AND plugin <> 'pgoutput')
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deletion:
     """What became of the rows of a batch."""
@@ -52,6 +68,8 @@ class Table:
     columns: tuple[Column, ...]
     partition_key: str | None
     partition_type: str
+    is_watched: bool
+    """Somebody would see processed_at on a row that is deleted in the same transaction."""
 
 
 class SourceRows:
@@ -98,7 +116,14 @@ class SourceRows:
                 " ON attrelid = partrelid AND attnum = partattrs[0] WHERE partrelid = 'events_log'::regclass"
             )
             key = await cursor.fetchone()
-        table = Table(columns=columns, partition_key=key[0] if key else None, partition_type=key[1] if key else "text")
+            cursor = await self._connection.execute(_WATCHERS)
+            watched = await cursor.fetchone()
+        table = Table(
+            columns=columns,
+            partition_key=key[0] if key else None,
+            partition_type=key[1] if key else "text",
+            is_watched=watched is None or bool(watched[0]),
+        )
         if table != self._table:
             self._table, self._layouts = table, {}
         return table
@@ -120,16 +145,18 @@ class SourceRows:
                 )
         return cursor.rowcount
 
-    async def delete(self, lines: Sequence[bytes], *, mark: bool = True) -> Deletion:
+    async def delete(self, lines: Sequence[bytes], *, mark: bool | Literal["auto"] = "auto") -> Deletion:
         """Delete exactly the rows that still are what these records say; with `mark` set processed_at on them first.
 
         One transaction for each set of columns in the records: nearly always one.
         """
         deleted = changed = 0
+        assert self._table is not None, "look first"
+        marks = self._table.is_watched if mark == "auto" else mark
         for found, rows in self._read(lines).items():
             with translated("DATABASE_URL"):
                 async with self._connection.transaction():
-                    if mark:
+                    if marks:
                         ours = await self._mark(found, rows)
                         # The rows are locked by now: nobody can change them between the two statements.
                         query, values = self._wanted([row for row in rows if row.id in ours])

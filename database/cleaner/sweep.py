@@ -106,7 +106,7 @@ class Sweep:
             if found.verified_at is None or found.exported_at > now - self._delay:
                 return 0, "objects of the day wait to be verified, or for the delay"
         child = sql.SQL(day.name)
-        touched = None if dry_run else await _guard(rows.connection, child)
+        touched = None if dry_run else await guard(rows.connection, child)
         verified, changed = IdSet(), 0
         for found in candidates:
             if self._stop.is_set():
@@ -132,7 +132,7 @@ class Sweep:
         for _ in range(DROP_ATTEMPTS):
             try:
                 with translated("DATABASE_URL"):
-                    return None if await _drop(connection, child, touched) else "it was written to meanwhile"
+                    return None if await drop(connection, child, touched) else "it was written to meanwhile"
             except TransientError as error:
                 if not isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
                     raise
@@ -176,7 +176,7 @@ class Sweep:
         return changed
 
 
-async def _guard(connection: AsyncConnection, child: sql.SQL) -> int:
+async def guard(connection: AsyncConnection, child: sql.SQL) -> int:
     """Count what is written to the partition from now on; the counter as it stands while nobody writes."""
     with translated("DATABASE_URL"):
         async with connection.transaction():
@@ -191,7 +191,7 @@ async def _guard(connection: AsyncConnection, child: sql.SQL) -> int:
             return await _touched(connection)
 
 
-async def _drop(connection: AsyncConnection, child: sql.SQL, touched: int) -> bool:
+async def drop(connection: AsyncConnection, child: sql.SQL, touched: int) -> bool:
     """Drop the partition unless it was written to since; waits for the locks no longer than others may wait for us."""
     async with connection.transaction():
         await connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(DROP_LOCK_TIMEOUT)))

@@ -12,7 +12,8 @@ from psycopg import AsyncConnection
 
 from database.ledger.records import chunk_key, plan_key
 
-BATCH = 1000
+BATCH = 200
+"""Chunks, objects or runs of one transaction: with a hundred counts each it takes a third of a second."""
 
 
 async def set_horizon(connection: AsyncConnection, horizon: datetime) -> None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
+from database.cleaner.source import open_source
 from database.ledger import cleanup
 from database.ledger import stream as ledger
 from local.stack import Stack
@@ -42,9 +43,9 @@ async def test_rows_of_a_verified_object_are_stamped_then_deleted_whatever_their
     assert (await scene.turns())[0].objects == {}
 
 
-@pytest.mark.parametrize("mark", [True, False])
+@pytest.mark.parametrize(("mark", "marked"), [("auto", True), (True, True), (False, False)])
 async def test_whoever_watches_deletions_finds_processed_at_set_unless_that_is_switched_off(
-    scene: Scene, mark: bool
+    scene: Scene, mark: bool | str, marked: bool
 ) -> None:
     await scene.execute(
         "CREATE TABLE seen (marked boolean);"
@@ -55,8 +56,34 @@ async def test_whoever_watches_deletions_finds_processed_at_set_unless_that_is_s
     await scene.insert(3)
     await scene.export()
     await scene.turns(2, cleanup_mark_processed=mark)
-    assert await scene.execute("SELECT DISTINCT marked FROM seen") == [(mark,)]
+    assert await scene.execute("SELECT DISTINCT marked FROM seen") == [(marked,)]
     assert await scene.rows_left() == 0
+
+
+WATCHERS = {
+    "nobody": ("SELECT 1", False),
+    "a trigger on inserts": (
+        "CREATE TRIGGER t BEFORE INSERT ON events_log FOR EACH ROW EXECUTE FUNCTION watch()", False,
+    ),
+    "a trigger that is disabled": (
+        "CREATE TRIGGER t BEFORE DELETE ON events_log FOR EACH ROW EXECUTE FUNCTION watch();"
+        "ALTER TABLE events_log DISABLE TRIGGER t", False,
+    ),
+    "a trigger on updates": (
+        "CREATE TRIGGER t BEFORE UPDATE ON events_log FOR EACH ROW EXECUTE FUNCTION watch()", True,
+    ),
+    "a publication of deletions": ("CREATE PUBLICATION other FOR TABLE events_log WITH (publish = 'delete')", True),
+    "a rule": ("CREATE RULE r AS ON DELETE TO events_log DO ALSO NOTIFY gone", True),
+}  # fmt: skip
+
+
+async def test_processed_at_costs_nothing_where_nobody_can_see_it(scene: Scene) -> None:
+    await scene.execute("CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$")
+    async with open_source(scene.dsn) as rows:
+        for name, (statement, watched) in WATCHERS.items():
+            async with rows.connection.transaction(force_rollback=True):
+                await rows.connection.execute(statement.encode())
+                assert (await rows.look()).is_watched is watched, name
 
 
 async def test_rows_that_are_in_no_object_are_neither_stamped_nor_deleted(scene: Scene) -> None:
