@@ -51,7 +51,7 @@ class Imbalance:
 KINDS = (
     "raw_chain", "raw_overlap", "raw_tail", "raw_count", "raw_double", "raw_unsent", "partition_count", "chunk_gap",
     "chunk_overlap", "chunk_end", "chunk_object", "hour_count", "delivery_count", "delivery_unfinished",
-    "manifest_count", "cleanup_refused", "deleted_unverified", "row_not_exported",
+    "delivery_changed", "manifest_count", "cleanup_refused", "deleted_unverified", "row_not_exported",
     "raw_missing", "raw_changed", "raw_events", "processed_missing", "processed_changed", "processed_double",
     "processed_unknown", "event_missing", "manifest_missing", "manifest_changed",
 )  # fmt: skip

@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 
 from psycopg import AsyncConnection
 from psycopg.rows import dict_row
@@ -42,12 +43,18 @@ _RAW = """
        AND removed_at IS NULL
      ORDER BY first_position
 """
+# In the order of delivered files and their members, then what is in none.
 _PROCESSED = """
-    SELECT o.kind, o.key, o.sha256, o.events, k.first_position::text AS position, k.last_position::text
+    SELECT o.kind, o.key, o.sha256, o.events, k.first_position::text AS position, k.last_position::text,
+           f.id AS file_id, f.key AS file_key, f.sha256 AS file_sha256,
+           f.policy_version = o.policy_version AND f.revision = 0 AND f.dropped_at_delivery = 0 AS is_copied,
+           (SELECT count(*) FROM pipeline.delivery_members x WHERE x.file_id = f.id) AS members
       FROM pipeline.processed_objects o JOIN pipeline.chunks k ON k.id = o.chunk_id
+      LEFT JOIN pipeline.delivery_members m ON m.processed_object_id = o.id
+      LEFT JOIN pipeline.delivery_files f ON f.id = m.file_id AND f.state = 'delivered'
      WHERE o.superseded_by IS NULL AND o.removed_at IS NULL AND o.hour >= %(since)s AND o.hour < %(until)s
        AND k.committed_at >= %(kept)s
-     ORDER BY k.first_position, o.id
+     ORDER BY f.id, m.ordinal, k.first_position, o.id
 """
 _UNSEEN = """
     SELECT hour, source_client_id, sum(events)::bigint AS events FROM pipeline.chunk_counts
@@ -131,8 +138,8 @@ async def deep_imbalances(
     for row in rows["raw"]:
         await _check_raw(row, raw, seen, since, until)
     arrived: dict[bytes, str] = {}
-    for row in rows["processed"]:
-        await _check_processed(row, processed, seen, arrived)
+    for _, members in groupby(rows["processed"], key=lambda row: row["file_id"]):
+        await _check_file(list(members), processed, seen, arrived)
     allowed = {(row["hour"], row["source_client_id"]): row["events"] for row in rows["unseen"]}
     _check_missing(seen, arrived, allowed)
     for row in rows["runs"]:
@@ -179,11 +186,38 @@ async def _check_raw(
     return None
 
 
-async def _check_processed(row: dict[str, object], bucket: ObjectStore, seen: _Seen, arrived: dict[bytes, str]) -> None:
+async def _check_file(
+    members: list[dict[str, object]], bucket: ObjectStore, seen: _Seen, arrived: dict[bytes, str]
+) -> None:
+    """Objects of one delivered file, or of none.
+
+    Objects that were copied have, one behind the other, the file's digest; by that digest S3 took the client's file. So
+    the client has these events.
+    """
+    whole, is_whole = hashlib.sha256(), members[0]["members"] == len(members)
+    for row in members:
+        body = await _get(bucket, str(row["key"]))
+        if body is None:
+            is_whole = False
+            seen.note("processed_missing", str(row["key"]), str(row["position"]), "an object", "none")
+        else:
+            _check_processed(row, body, seen, arrived)
+            whole.update(body)
+    first = members[0]
+    if first["file_id"] is None or not is_whole or not all(row["is_copied"] for row in members):
+        return
+    if whole.hexdigest() != first["file_sha256"]:
+        seen.note(
+            "delivery_changed",
+            str(first["file_key"]),
+            str(first["position"]),
+            f"sha256 {whole.hexdigest()} of its objects",
+            str(first["file_sha256"]),
+        )
+
+
+def _check_processed(row: dict[str, object], body: bytes, seen: _Seen, arrived: dict[bytes, str]) -> None:
     key, position = str(row["key"]), str(row["position"])
-    body = await _get(bucket, key)
-    if body is None:
-        return seen.note("processed_missing", key, position, "an object", "none")
     digest = hashlib.sha256(body).hexdigest()
     if digest != row["sha256"]:
         return seen.note("processed_changed", key, position, f"sha256 {row['sha256']}", digest)

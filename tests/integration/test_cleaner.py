@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic import SecretStr
 
 from database.cleaner.source import open_source
 from database.ledger import cleanup
@@ -15,6 +17,7 @@ from database.ledger import stream as ledger
 from local.stack import Stack
 from pipeline.errors import TransientError
 from pipeline.position import Lsn, Position
+from tests.faults import Proxy
 from tests.integration.cleaner_scene import STRANGE, Scene, open_scene
 
 
@@ -240,6 +243,46 @@ async def test_a_clock_that_jumps_forward_ends_no_delay(scene: Scene, monkeypatc
         monkeypatch.setattr(cleanup, "clock", ahead)
         await cleaner.turn(rows)
     assert await scene.rows_left() == len(stored.ids)
+
+
+async def test_while_the_ledger_is_away_nothing_more_is_deleted_and_afterwards_it_goes_on(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GIVEN a ledger that goes away behind the first of four batches, THEN the other three wait for it."""
+    await scene.insert(20 - len(STRANGE))
+    await scene.export()
+    await scene.turns()
+    parts = conninfo_to_dict(scene.dsn)
+    proxy = Proxy(int(str(parts["port"])))
+    await proxy.start()
+    add_deleted = cleanup.add_deleted
+
+    async def then_cut(connection: psycopg.AsyncConnection, object_id: int, rows: int) -> None:
+        await add_deleted(connection, object_id, rows)
+        await proxy.stop()
+
+    monkeypatch.setattr(cleanup, "add_deleted", then_cut)
+    away = SecretStr(make_conninfo(scene.dsn, host="127.0.0.1", port=proxy.port))
+    with pytest.raises(TransientError):
+        async with scene.cleaner(ledger_database_url=away, cleanup_batch_rows=5) as (cleaner, rows, _):
+            await cleaner.turn(rows)
+    assert await scene.rows_left() == 15
+    monkeypatch.undo()
+    await scene.turns()
+    assert await scene.rows_left() == 0
+
+
+async def test_a_clock_that_jumps_back_deletes_nothing_early_and_later_it_goes_on(scene: Scene) -> None:
+    """GIVEN a stamp that lies in the future since the ledger's clock was set back, THEN its delay counts from there."""
+    await scene.insert(5)
+    [stored] = await scene.export()
+    await scene.turns()
+    await scene.execute("UPDATE pipeline.raw_objects SET stamped_at = now() + interval '2 hours'")
+    await scene.turns(2)
+    assert await scene.rows_left() == len(stored.ids)
+    await scene.execute("UPDATE pipeline.raw_objects SET stamped_at = now() - interval '1 second'")
+    await scene.turns()
+    assert await scene.rows_left() == 0
 
 
 async def test_nothing_becomes_stamped_while_a_snapshot_is_under_way(scene: Scene) -> None:

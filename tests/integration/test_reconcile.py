@@ -106,11 +106,12 @@ class Ledger:
 
     async def _deliver(self, connection: psycopg.AsyncConnection, client: str) -> None:
         cursor = await connection.execute(
-            "SELECT id, events, hour FROM pipeline.processed_objects WHERE client_id = %s ORDER BY id", (client,)
+            "SELECT id, events, hour, key FROM pipeline.processed_objects WHERE client_id = %s ORDER BY id", (client,)
         )
         objects = await cursor.fetchall()
         events = sum(row[1] for row in objects)
-        file = {"key": f"events/{client}.gz", "events": events, "sha256": "ab"}
+        whole = hashlib.sha256(b"".join([await self.scene.bucket.get(row[3]) for row in objects])).hexdigest()
+        file = {"key": f"events/{client}.gz", "events": events, "sha256": whole}
         manifest = json.dumps({"files": [file]})
         digest = hashlib.sha256(manifest.encode())
         key = f"manifests/{client}/20261123T0500-hourly.json"
@@ -124,9 +125,9 @@ class Ledger:
         run = await cursor.fetchone()
         assert run is not None
         cursor = await connection.execute(
-            "INSERT INTO pipeline.delivery_files (run_id, bucket, key, hour, state, events, bytes, sha256)"
-            " VALUES (%s, 'b', %s, %s, 'delivered', %s, 1, 'ab') RETURNING id",
-            (run[0], file["key"], objects[0][2], events),
+            "INSERT INTO pipeline.delivery_files (run_id, bucket, key, hour, state, events, bytes, sha256,"
+            " policy_version) VALUES (%s, 'b', %s, %s, 'delivered', %s, 1, %s, 'v') RETURNING id",
+            (run[0], file["key"], objects[0][2], events, whole),
         )
         found = await cursor.fetchone()
         assert found is not None
@@ -314,6 +315,7 @@ async def test_a_seeded_fault_of_the_ledger_is_found_and_named(ledger: Ledger, f
         ("event swapped for another's", "event_missing"),
         ("event delivered to two", "processed_double"),
         ("event of nobody", "processed_unknown"),
+        ("delivery of other bytes", "delivery_changed"),
         ("manifest lost", "manifest_missing"),
         ("manifest changed", "manifest_changed"),
     ],
@@ -323,7 +325,13 @@ async def test_a_seeded_fault_of_the_objects_is_found_and_named(ledger: Ledger, 
     key = next(key for key in ledger.keys if ledger.chunks[2] in key)
     other = next(key for key in ledger.keys if ledger.chunks[4] in key)
     manifest = "manifests/client-1/20261123T0500-hourly.json"
-    named = {"raw": raw.key, "event": key, "processed": key, "manifest": manifest}[fault.split()[0]]
+    named = {
+        "raw": raw.key,
+        "event": key,
+        "processed": key,
+        "delivery": "events/client-1.gz",
+        "manifest": manifest,
+    }[fault.split()[0]]
     match fault:
         case "raw lost":
             await scene.remove(raw.key)
@@ -342,6 +350,8 @@ async def test_a_seeded_fault_of_the_objects_is_found_and_named(ledger: Ledger, 
         case "event of nobody":
             line = b'{"id":1,"event_id":"%b"}\n' % str(uuid.uuid4()).encode()
             await replace(ledger, "processed_objects", key, member(line))
+        case "delivery of other bytes":
+            await scene.execute("UPDATE pipeline.delivery_files SET sha256 = repeat('c', 64) WHERE key = %s", named)
         case "manifest lost":
             await scene.remove(manifest)
         case "manifest changed":
