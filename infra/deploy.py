@@ -74,6 +74,8 @@ class DeploySettings(Settings):
             raise ConfigError("KAFKA_BOOTSTRAP_SERVERS is missing", hint="or put strimzi into COMPONENTS")
         if self.kafka_sasl_mechanism == "AWS_MSK_IAM" and not self.kafka_cluster_arn:
             raise ConfigError("KAFKA_CLUSTER_ARN is missing: with AWS_MSK_IAM the roles need it")
+        if self.kafka_sasl_mechanism == "AWS_MSK_IAM" and "keda" in self.components:
+            raise ConfigError("COMPONENTS is wrong: keda asks the brokers by SCRAM, not by AWS_MSK_IAM")
 
 
 class Cluster:

@@ -24,7 +24,7 @@ def write_overlay(
         "kind": "Kustomization",
         "namespace": "event-pipeline",
         "resources": [_relative(folder, "overlays/aws")],
-        "components": [_relative(folder, f"components/{component}") for component in components],
+        "components": [_relative(folder, f"components/{component}") for component in _in_order(components)],
         "configMapGenerator": [
             {
                 "name": "settings",
@@ -44,6 +44,12 @@ def write_overlay(
         "images": [{"name": "event-pipeline", "newName": name if digest else name.rpartition(":")[0], **chosen}],
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+
+
+def _in_order(components: Sequence[str]) -> list[str]:
+    """strimzi first: keda copies the brokers' address from the settings, which strimzi changes."""
+    chosen = [component for component in ("strimzi", "keda", "monitoring") if component in components]
+    return [*chosen, *(["strimzi-keda"] if {"strimzi", "keda"} <= set(components) else [])]
 
 
 def _relative(folder: Path, path: str) -> str:

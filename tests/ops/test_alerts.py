@@ -44,17 +44,16 @@ def test_each_alert_fires_in_its_case_and_none_on_a_healthy_pipeline(tmp_path: P
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("alert", ["SlotLag", "HeldEvents"])
-def test_a_rule_that_no_longer_fires_or_always_fires_would_be_seen(tmp_path: Path, alert: str) -> None:
-    for expression in ("vector(1)", "vector(1) > 2"):
-        broken = [
-            {
-                **group,
-                "rules": [{**rule, "expr": expression} if rule["alert"] == alert else rule for rule in group["rules"]],
-            }
-            for group in GROUPS
-        ]
-        assert promtool(tmp_path, broken).returncode != 0
+@pytest.mark.parametrize("expression", ["vector(1)", "vector(1) > 2"])
+def test_a_rule_that_no_longer_fires_or_always_fires_would_be_seen(tmp_path: Path, expression: str) -> None:
+    broken = [
+        {
+            **group,
+            "rules": [{**rule, "expr": expression} if rule["alert"] == "SlotLag" else rule for rule in group["rules"]],
+        }
+        for group in GROUPS
+    ]
+    assert promtool(tmp_path, broken).returncode != 0
 
 
 def test_no_alert_is_without_a_case_in_which_it_fires() -> None:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from infra.deploy import ACCOUNTS, SERVICES, DeploySettings
+from infra.overlay import write_overlay
 from local.stack import Stack
 from pipeline.errors import ConfigError
 from tests.ops.test_kubernetes import faults
@@ -147,6 +148,7 @@ def check_manifest(manifest: list[dict[str, Any]], outputs: dict[str, str]) -> N
     assert "registry.example/event-pipeline:1.2.3" in text
     assert "111122223333" not in text
     assert "example-" not in text
+    assert "example.kafka" not in text
     assert {"ScaledObject", "PodMonitor", "PrometheusRule"} <= {d["kind"] for d in manifest}
 
 
@@ -159,6 +161,10 @@ def check_manifest(manifest: list[dict[str, Any]], outputs: dict[str, str]) -> N
         ({"COMPONENTS": "kedda"}, "COMPONENTS is wrong"),
         ({"KAFKA_BOOTSTRAP_SERVERS": ""}, "KAFKA_BOOTSTRAP_SERVERS is missing"),
         ({"KAFKA_SASL_MECHANISM": "AWS_MSK_IAM"}, "KAFKA_CLUSTER_ARN is missing"),
+        (
+            {"KAFKA_SASL_MECHANISM": "AWS_MSK_IAM", "KAFKA_CLUSTER_ARN": "arn:aws:kafka:x", "COMPONENTS": "keda"},
+            "COMPONENTS is wrong",
+        ),
     ],
 )
 def test_a_wrong_variable_is_named_before_anything_is_done(
@@ -177,6 +183,26 @@ def test_a_wrong_variable_is_named_before_anything_is_done(
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=named):
         DeploySettings.load().check()
+
+
+def test_components_go_together_in_any_order_and_keda_asks_strimzis_brokers() -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        assert not os.environ.get("CI"), "CI has kubectl and must use it"
+        pytest.skip("kubectl is not there")
+    folder = ROOT / ".local" / "deploy" / f"components-{os.getpid()}"
+    try:
+        write_overlay(folder, {"AWS_REGION": "x"}, {}, f"name@sha256:{'0' * 64}", ("strimzi", "monitoring", "keda"))
+        text = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=True).stdout
+    finally:
+        shutil.rmtree(folder)
+    manifest = [document for document in yaml.safe_load_all(text) if document]
+    assert [fault for document in manifest for fault in faults(document)] == []
+    by_name = {(document["kind"], document["metadata"]["name"]): document for document in manifest}
+    trigger = by_name["ScaledObject", "processor"]["spec"]["triggers"][0]["metadata"]
+    assert trigger["bootstrapServers"] == "events-kafka-bootstrap:9093"
+    assert by_name["TriggerAuthentication", "kafka"]["spec"]["secretTargetRef"][0]["name"] == "events-cluster-ca-cert"
+    assert f"image: name@sha256:{'0' * 64}" in text
 
 
 def test_template_of_the_roles_follows_cloudformations_own_rules() -> None:

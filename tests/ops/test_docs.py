@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -99,20 +99,37 @@ def test_every_command_that_is_named_takes_the_arguments_that_are_shown() -> Non
             options = {word.split("=")[0].rstrip("]") for word in words if word.startswith("--")}
             known.setdefault((module, *subcommand), set()).update(options)
     services = {(name,) for name in ("streamer", "syncer", "admin", "processor")}  # without a command they serve
-    calls = [call for call in known if call not in services]
-    with ThreadPoolExecutor(2) as pool:
-        answers = dict(zip(calls, pool.map(help_of, calls), strict=True))
+    answers = help_of([call for call in known if call not in services])
     for call, text in answers.items():
         assert text is not None, f"python -m {' '.join(call)} is not there"
         assert {option for option in known[call] if option not in text} == set(), call
 
 
-def help_of(call: tuple[str, ...]) -> str | None:
-    """What `--help` says; None when it fails."""
+# One process for all: most of the time goes into imports, which they share.
+HELP = """
+import contextlib, io, json, runpy, sys
+answers = []
+for module, *arguments in json.load(sys.stdin):
+    sys.argv = [module, *arguments, "--help"]
+    said, status = io.StringIO(), None
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            status = end.code
+        except ImportError:
+            status = 1
+    answers.append(None if status else said.getvalue())
+json.dump(answers, sys.stdout)
+"""
+
+
+def help_of(calls: list[tuple[str, ...]]) -> dict[tuple[str, ...], str | None]:
+    """What `python -m CALL --help` says; None where it fails."""
     result = subprocess.run(
-        [sys.executable, "-m", *call, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", HELP], cwd=ROOT, input=json.dumps(calls), capture_output=True, text=True, check=True
     )
-    return result.stdout if result.returncode == 0 else None
+    return dict(zip(calls, json.loads(result.stdout), strict=True))
 
 
 def test_table_of_variables_is_what_the_settings_say() -> None:

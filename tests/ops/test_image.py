@@ -95,7 +95,7 @@ def test_every_package_is_installed_by_its_hash() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [("streamer",), ("processor",), ("syncer",), ("admin",), ("database", "cleaner"), ("database", "migrate")],
+    [("streamer",), ("processor",), ("syncer",), ("admin",), ("database", "cleaner")],
     ids=" ".join,
 )
 def test_image_holds_all_that_a_service_needs_to_start(app: Path, command: tuple[str, ...], tmp_path: Path) -> None:

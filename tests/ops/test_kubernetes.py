@@ -152,7 +152,7 @@ def test_overlay_is_valid_for_the_last_three_versions_of_kubernetes_and_for_the_
         ("KafkaTopic", "spec.partition"),
         ("KafkaUser", "spec.authorization.acls.0.operation"),
         ("ScaledObject", "spec.maxReplicas"),
-        ("TriggerAuthentication", "spec.secretTargetRef.0.secret"),
+        ("TriggerAuthentication", "spec.env.0.secret"),
     ],
 )
 def test_an_unknown_field_is_a_fault(kind: str, path: str) -> None:
