@@ -10,7 +10,7 @@ from markupsafe import Markup
 from admin.ledger.figures import Hour
 
 WIDTH, HEIGHT = 720.0, 180.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 6.0, 10.0, 24.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 80.0, 6.0, 12.0, 26.0
 
 
 def bars(hours: Sequence[Hour], *, title: str, unit: Callable[[float], str]) -> Markup:

@@ -78,7 +78,7 @@ def _streamer(slot: Slot | None, lag: float | None) -> State:
 
 def across(boxes: list[Stage]) -> Markup:
     """For a wide screen."""
-    width, height, box, gap = 1040, 178, 148, 75
+    width, height, box, gap = 1038, 178, 140, 84
     parts = [_open("flow wide", width, height, boxes)]
     for number, stage in enumerate(boxes):
         x = number * (box + gap) + 1
