@@ -19,6 +19,7 @@ demo: $(VENV)/.ready
 # Two workers, a stack for each: most tests wait for something. A file stays with one worker, since its tests share a scene.
 test: check
 	@$(BIN)/python -m tests.ops.prometheus
+	@$(BIN)/python -m tests.browser.chromium
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 ## make chaos              the long tests: faults at random, for minutes
