@@ -91,7 +91,7 @@ class Chunk:
         self.bytes += len(outcome.line)
 
     def add_nothing(self, position: Position, sequence: int) -> None:
-        """Pass over a record that points to no event."""
+        """Pass over a record that points to no event, or a streamer's fence, which is none."""
         if self.first_position is None:
             self.first_position = position
         self.after = ConsumerPosition(

@@ -11,7 +11,7 @@ from database.ledger import Pool
 from database.ledger.chunks import ConsumerPosition
 from pipeline import metrics
 from pipeline.errors import PoisonError
-from pipeline.kafka import is_pointer, read_headers
+from pipeline.kafka import is_fence, is_pointer, read_headers
 from pipeline.keys import source_client_id
 from pipeline.position import Position
 from pipeline.record import text_column
@@ -85,6 +85,10 @@ class Partition:
         if record.offset != self._expected_offset:
             return
         self._expected_offset += 1
+        if is_fence(record):
+            self._open().add_nothing(self.stand.last_position, self.stand.last_sequence)
+            self._open().passed(record.offset)
+            return
         position, sequence, commit_time = read_headers(record)
         verdict = judge(self.stand, sequence, position)
         if verdict is Verdict.REPEAT:

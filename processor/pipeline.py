@@ -160,7 +160,7 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             for record in records:
                 await partition.take(record)
-                self._events += 1
+                self._events += not kafka.is_fence(record)
         except (FencedError, UnusableKeyError) as error:
             await self._reload(partition, error)
 

@@ -251,14 +251,14 @@ class Scene:
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
             yield connection
 
-    async def insert(self, count: int, *, filler: int = 100) -> set[str]:
+    async def insert(self, count: int, *, filler: int = 100, query: str = INSERT) -> set[str]:
         """Rows in one transaction; their event ids, which are expected to arrive.
 
         Raises OperationalError when the server goes away; whether it has committed is then found out by `check`.
         """
         async with self.connect() as connection:
             async with connection.transaction():
-                cursor = await connection.execute(INSERT, (filler, count))
+                cursor = await connection.execute(query, (filler, count))
                 ids = {str(row[0]) for row in await cursor.fetchall()}
                 self.uncertain |= ids
             self.uncertain -= ids
