@@ -26,6 +26,7 @@ _STAGES = {
                coalesce(sum(events) FILTER (WHERE disposition = 'quarantine'), 0)::bigint AS quarantine,
                coalesce(sum(events) FILTER (WHERE disposition = 'held'), 0)::bigint AS held,
                coalesce(sum(events) FILTER (WHERE disposition = 'dead_letter'), 0)::bigint AS dead_letter,
+               coalesce(sum(events) FILTER (WHERE disposition = 'expired'), 0)::bigint AS expired,
                coalesce(sum(events) FILTER (WHERE disposition = 'repeat'), 0)::bigint AS repeat,
                (SELECT max(committed_at) FROM pipeline.chunks) AS last_at,
                coalesce((SELECT extract(epoch FROM clock_timestamp() - min(r.min_commit_time))::float8

@@ -65,6 +65,12 @@ async def rebuild(settings: RebuildSettings, *, dry_run: bool = False) -> Report
         with translated("LEDGER_DATABASE_URL"):
             await _require_nobody(ledger, source, settings.replication_slot)
             async with ledger.transaction(force_rollback=dry_run):
+                # We wait for S3 inside of it; and a service that slipped in waits for us, then finds its place taken.
+                await ledger.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+                await ledger.execute(
+                    "LOCK TABLE pipeline.stream_state, pipeline.consumer_positions, pipeline.sync_runs"
+                    " IN SHARE ROW EXCLUSIVE MODE"
+                )
                 found = await deliveries.read(ledger, processed_bucket, report)
                 records = await cells.read(processed_bucket, report)
                 used = found.members.union(*(record.superseded for record in records))
