@@ -1,4 +1,4 @@
-"""The dashboard on a real Prometheus that scrapes a running pipeline: each query of each panel gives figures."""
+"""Dashboard and alerts on a real Prometheus that scrapes a running pipeline: each panel has figures, no alert fires."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from local.process import Command, Process
 from local.stack import Stack
 from tests.ops import prometheus
 from tests.ops.pipeline_scene import Pipeline, eventually, open_pipeline
-from tests.ops.test_alerts import DASHBOARD
+from tests.ops.test_alerts import DASHBOARD, GROUPS, RULES
 from tests.ops.variables import SERVICES
 
 TARGETS = [
@@ -32,7 +32,8 @@ async def start_prometheus(pipeline: Pipeline, folder: Path) -> tuple[Process, s
     program = prometheus.require("prometheus")
     port = ports.choose(("prometheus",), {})["prometheus"]
     config = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(folder / "rules.yml")],
         "scrape_configs": [
             {
                 "job_name": "event-pipeline",
@@ -44,6 +45,7 @@ async def start_prometheus(pipeline: Pipeline, folder: Path) -> tuple[Process, s
         ],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    (folder / "rules.yml").write_text(yaml.safe_dump({"groups": GROUPS}))
     command = Command(
         argv=(
             str(program),
@@ -68,6 +70,15 @@ async def has_data(http: httpx.AsyncClient, query: str) -> bool:
     answer: dict[str, Any] = response.json()
     assert answer["status"] == "success", answer
     return any(math.isfinite(float(series["value"][1])) for series in answer["data"]["result"])
+
+
+async def check_alerts(http: httpx.AsyncClient) -> None:
+    """Every rule can be evaluated on real figures, and a running pipeline raises none."""
+    groups = (await http.get("/api/v1/rules", params={"type": "alert"})).json()["data"]["groups"]
+    rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
+    assert rules.keys() == RULES.keys()
+    assert {name: rule["lastError"] for name, rule in rules.items() if rule["health"] == "err"} == {}
+    assert [name for name, rule in rules.items() if rule["state"] == "firing"] == []
 
 
 @pytest.mark.timeout(240)
@@ -100,6 +111,7 @@ async def test_every_panel_of_the_dashboard_shows_figures_of_a_running_pipeline(
                     await eventually(all_have_data, "every panel", 120)
                 except AssertionError:
                     raise AssertionError(f"no figures: {json.dumps(missing, indent=1)}") from None
+                await check_alerts(http)
         finally:
             stop.set()
             await traffic

@@ -23,6 +23,9 @@ import pytest
 import yaml
 from cryptography.fernet import Fernet
 
+from processor.writer import OUTAGE_SECONDS
+from syncer.settings import SyncerSettings
+from tests.ops.test_compose import SERVICES as COMPOSE
 from tests.ops.variables import COMMANDS, LIBRARIES, all_variables, load
 
 K8S = Path(__file__).parents[2] / "k8s"
@@ -31,15 +34,15 @@ OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 VERSIONS = ("1.35", "1.36", "1.37")
 SERVICES = {"streamer", "processor", "syncer", "cleaner", "admin"}
 DRAIN_SECONDS = {
-    "streamer": 60,
-    "processor": 90,
-    "syncer": 15,
-    "cleaner": 30,
-    "admin": 5,
-    "replay": 90,
+    "streamer": 60,  # an upload of a raw file, twice
+    "processor": OUTAGE_SECONDS,
+    "replay": OUTAGE_SECONDS,
+    "syncer": SyncerSettings.model_fields["sync_drain_seconds"].default,
+    "cleaner": 30,  # a batch
     "retention": 30,
+    "admin": 5,
 }
-"""What a drain may take where everything has to be tried again: OUTAGE_SECONDS, SYNC_DRAIN_SECONDS, a batch."""
+"""What a drain may take where everything has to be tried again. On a day like others it is two seconds."""
 
 SECRETS = {
     "database": {"DATABASE_URL": "postgresql://pipeline:x@db.example:5432/events?sslmode=verify-full"},
@@ -326,3 +329,11 @@ def test_each_service_has_a_role_of_its_own_on_aws() -> None:
     assert {name: arn.rpartition("-")[2] for name, arn in roles.items()} == {
         name: name for name in SERVICES | {"retention"}
     }
+
+
+def test_local_overlay_is_told_the_same_as_docker_compose() -> None:
+    (settings,) = [d["data"] for d in of_kind(render("local"), "ConfigMap") if name_of(d) == "settings"]
+    compose = COMPOSE["streamer"]["environment"]
+    told = {name: value for name, value in settings.items() if name in compose}
+    assert told == {name: compose[name] for name in told}
+    assert len(told) > 20
