@@ -40,7 +40,8 @@ async def start(client: Any, servers: str) -> None:
     except (KafkaError, OSError) as error:
         await (client.close() if hasattr(client, "close") else client.stop())
         raise TransientError(
-            f"KAFKA_BOOTSTRAP_SERVERS: no broker answers at {servers}", hint="check the address and the broker"
+            f"KAFKA_BOOTSTRAP_SERVERS: no broker answers at {servers}",
+            hint="check address, TLS and password; the log's lines before say how each broker refused",
         ) from error
 
 
