@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ops.variables import READERS, all_variables, default, variables
+from tests.ops.variables import COMMANDS, READERS, all_variables, default, variables
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -90,14 +90,12 @@ def test_every_make_target_that_is_named_exists() -> None:
 def test_every_command_that_is_named_takes_the_arguments_that_are_shown() -> None:
     """Its `--help` knows the subcommand and each option."""
     known: dict[tuple[str, ...], set[str]] = {}
-    for page in PAGES:
-        for words in commands(page):
-            if words[:2] != ["python", "-m"]:
-                continue
-            module = words[2]
-            subcommand = words[3:4] if words[3:4] and re.fullmatch(r"[a-z][a-z-]+", words[3]) else []
-            options = {word.split("=")[0].rstrip("]") for word in words if word.startswith("--")}
-            known.setdefault((module, *subcommand), set()).update(options)
+    shown = [words for page in PAGES for words in commands(page) if words[:2] == ["python", "-m"]]
+    for words in [*shown, *(["python", "-m", *arguments] for arguments in COMMANDS)]:  # those of containers too
+        module = words[2]
+        subcommand = words[3:4] if words[3:4] and re.fullmatch(r"[a-z][a-z-]+", words[3]) else []
+        options = {word.split("=")[0].rstrip("]") for word in words if word.startswith("--")}
+        known.setdefault((module, *subcommand), set()).update(options)
     services = {(name,) for name in ("streamer", "syncer", "admin", "processor")}  # without a command they serve
     answers = help_of([call for call in known if call not in services])
     for call, text in answers.items():

@@ -322,6 +322,12 @@ def test_secrets_reach_only_those_who_need_them() -> None:
     }
 
 
+def test_each_pod_on_aws_can_verify_the_databases_certificate() -> None:
+    for name, template in pods(render("aws")):
+        mounts = {mount["name"]: mount["mountPath"] for mount in template["spec"]["containers"][0]["volumeMounts"]}
+        assert mounts["database-ca"] == "/etc/database-ca", name
+
+
 def test_each_service_has_a_role_of_its_own_on_aws() -> None:
     accounts = of_kind(render("aws"), "ServiceAccount")
     roles = {name_of(d): d["metadata"].get("annotations", {}).get("eks.amazonaws.com/role-arn") for d in accounts}
