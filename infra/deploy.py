@@ -52,6 +52,10 @@ class DeploySettings(Settings):
     raw_retention_days: int | None = None
     processed_retention_days: int | None = None
     client_roles: str | None = None
+    alarm_topic: str | None = None
+    admin_url: str = ""
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
     kube_context: str = ""
 
     @field_validator("components", mode="before")
@@ -65,6 +69,7 @@ class DeploySettings(Settings):
             "RawRetentionDays": self.raw_retention_days,
             "ProcessedRetentionDays": self.processed_retention_days,
             "ClientRoles": self.client_roles,
+            "AlarmTopic": self.alarm_topic,
         }
         return {"SyncQueueName": f"{self.stack_name}-sync"} | {k: str(v) for k, v in given.items() if v is not None}
 
@@ -160,6 +165,9 @@ def _settings_map(settings: DeploySettings, outputs: Mapping[str, str]) -> dict[
         "SYNC_QUEUE_URL": outputs["SyncQueueUrl"],
         "CLIENT_STORE": "firestore" if settings.google_cloud_project else "postgres",
         "GOOGLE_CLOUD_PROJECT": settings.google_cloud_project,
+        "ADMIN_URL": settings.admin_url,
+        "OIDC_ISSUER": settings.oidc_issuer,
+        "OIDC_CLIENT_ID": settings.oidc_client_id,
     }
     for name, value in (("RAW", settings.raw_retention_days), ("PROCESSED", settings.processed_retention_days)):
         if value is not None:

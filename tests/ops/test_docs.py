@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from infra.deploy import DeploySettings
+from pipeline.settings import Settings
 from tests.ops.variables import COMMANDS, READERS, all_variables, default, variables
 
 ROOT = Path(__file__).parents[2]
@@ -158,3 +160,10 @@ def test_each_promise_has_a_test_behind_it() -> None:
     rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| promise")]
     assert len(rows) > 30
     assert [row for row in rows if "::test_" not in row] == []
+
+
+def test_each_variable_of_the_deployment_is_documented() -> None:
+    section = (ROOT / "docs" / "operations.md").read_text().split("\n## Deploy it on AWS\n")[1].split("\n### ")[0]
+    own = {name.upper() for name in DeploySettings.model_fields.keys() - Settings.model_fields.keys()}
+    rows = "".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE))
+    assert own - {"AWS_ENDPOINT_URL"} == set(re.findall(r"`([A-Z0-9_]+)`", rows))  # that one is for tests
