@@ -17,9 +17,10 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from database.ledger.layouts import LayoutRequest, request
 from local.stack import Stack
 from tests.faults import Proxy, http_error, proxy_to
-from tests.integration.streamer_scene import Scene, Streamer, open_scene
+from tests.integration.streamer_scene import PARTITIONS, Scene, Streamer, open_scene
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(1800)]
 
@@ -45,6 +46,7 @@ class Chaos:
             (3, self.pause_the_broker),
             (3, self.drop_the_slot),
             (4, self.big_transaction),
+            (5, self.ask_for_another_layout),
         ]
 
     async def strike(self) -> str:
@@ -107,6 +109,14 @@ class Chaos:
         with suppress(psycopg.Error, AssertionError):
             await self.terminate_the_walsender()
             await self.scene.fetch("SELECT pg_drop_replication_slot(%s)", self.scene.slot)
+
+    async def ask_for_another_layout(self) -> None:
+        wanted = LayoutRequest(
+            partitions=self.dice.randint(2, PARTITIONS), fanout={f"client-{self.dice.randrange(5)}": 2}
+        )
+        with suppress(psycopg.Error):
+            async with self.scene.connect() as connection:
+                await request(connection, self.scene.topic, wanted)
 
     async def big_transaction(self) -> None:
         with suppress(psycopg.OperationalError):
