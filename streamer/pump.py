@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from contextlib import suppress
 
@@ -36,6 +37,7 @@ async def pump(replica: Replica, turn: Turn) -> None:
     """Move events until `stop` is set. Every wait in here is back-pressure on the slot, where WAL is safe."""
     connection, status = replica.connection, replica.status
     transactions, publisher, recorder = turn.transactions, turn.publisher, turn.recorder
+    gc.freeze()  # events are short-lived: what there is by now need not be gone through for their sake
     idle_confirm_at = flushed_at = 0.0
     heard_at = time.time()
     while not replica.stop.is_set():
