@@ -16,7 +16,7 @@ from pipeline.keys import HOUR_MICROSECONDS, hour_of, raw_key, source_client_id
 from pipeline.position import Position
 from pipeline.rawfile import BLOCK_BYTES, BLOCK_EVENTS, encode_block
 
-_IN_MEMORY_BYTES = 4 << 20
+_IN_MEMORY_BYTES = 1 << 20
 
 _BLOCKS_WAITING = 4
 
