@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import resource
 import shutil
@@ -107,6 +108,7 @@ async def null_sink(dsn: str, events: int) -> dict[str, Any]:
     connection = await ReplicationConnection.connect(dsn)
     await connection.start("bench_null", "events_pipeline", Lsn(0))
     transactions = Transactions(EpochMap([(Lsn(0), 1)]))
+    gc.freeze()  # as the streamer does
     start, cpu = time.monotonic(), time.process_time()
     seen = size = bursts = 0
     while seen < events:
