@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 from pipeline import kafka
 from pipeline.errors import TransientError
 from pipeline.kafka import read_headers
-from pipeline.position import Position
+from pipeline.position import ZERO, Position
 from pipeline.settings import KafkaSettings
 
 _TIMEOUT_SECONDS = 30
@@ -54,7 +54,9 @@ async def _last(
         record = await _at(consumer, tp, middle)
         position, sequence, _ = read_headers(record)
         if position <= until:
-            low, found = record.offset + 1, (record.offset, sequence, position)
+            low = record.offset + 1
+            if position != ZERO:  # a streamer's fence in a partition without events
+                found = record.offset, sequence, position
         else:
             high = middle
     return found
