@@ -31,7 +31,6 @@ class Fence(MetaPathFinder):
         if name.partition(".")[0] in foreign and not name.startswith(OURS):
             raise ModuleNotFoundError(f"{name} is not in requirements/base.txt", name=name)
 OURS = ("pipeline", "database", "streamer", "processor", "syncer", "admin")
-sys.path[:] = [entry for entry in sys.path if "event" not in entry]
 sys.path.insert(0, sys.argv.pop(1))
 sys.meta_path.insert(0, Fence())
 sys.argv[0:] = sys.argv[1:]
