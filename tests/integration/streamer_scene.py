@@ -409,7 +409,7 @@ class Scene:
                 consumer.seek(part, begins[part])
             stands = {p: ConsumerPosition(next_offset=0, last_sequence=-1, last_position=ZERO) for p in parts}
             left = {part for part in parts if ends[part] > begins[part]}
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(60 + sum(ends.values()) / 5000):
                 while left:
                     for part, records in (await consumer.getmany(*left, timeout_ms=500)).items():
                         for record in records:
