@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shlex
@@ -94,10 +95,9 @@ def test_every_command_that_is_named_takes_the_arguments_that_are_shown() -> Non
     known: dict[tuple[str, ...], set[str]] = {}
     shown = [words for page in PAGES for words in commands(page) if words[:2] == ["python", "-m"]]
     for words in [*shown, *(["python", "-m", *arguments] for arguments in COMMANDS)]:  # those of containers too
-        module = words[2]
-        subcommand = words[3:4] if words[3:4] and re.fullmatch(r"[a-z][a-z-]+", words[3]) else []
         options = {word.split("=")[0].rstrip("]") for word in words if word.startswith("--")}
-        known.setdefault((module, *subcommand), set()).update(options)
+        names = itertools.takewhile(lambda word: re.fullmatch(r"[a-z][a-z-]+", word), words[3:])
+        known.setdefault((words[2], *names), set()).update(options)
     services = {(name,) for name in ("streamer", "syncer", "admin", "processor")}  # without a command they serve
     answers = help_of([call for call in known if call not in services])
     for call, text in answers.items():
