@@ -31,7 +31,6 @@ class Draft:
     min_commit_time: int
     max_commit_time: int
     lines: list[bytes] = field(default_factory=list)
-    bytes: int = 0
 
 
 class Chunk:
@@ -41,13 +40,22 @@ class Chunk:
         """`opened_at`: seconds, monotonic."""
         self.id = chunk_id
         self.before = before
-        self.after = before
         self.opened_at = opened_at
         self.first_position: Position | None = None
         self.events = 0
         self.bytes = 0
         self.drafts: dict[tuple[str, str, int], Draft] = {}
         self._counts: Counter[tuple[int, str, str, str]] = Counter()
+        self._next_offset = before.next_offset
+        self._last_sequence = before.last_sequence
+        self._last_position = before.last_position
+
+    @property
+    def after(self) -> ConsumerPosition:
+        """Where the partition stands with what was gathered."""
+        return ConsumerPosition(
+            next_offset=self._next_offset, last_sequence=self._last_sequence, last_position=self._last_position
+        )
 
     @property
     def is_full(self) -> bool:
@@ -66,9 +74,7 @@ class Chunk:
         self.events += 1
         hour = commit_time // HOUR_MICROSECONDS
         self._counts[(hour, source_client_id, outcome.client_id, outcome.disposition)] += 1
-        self.after = ConsumerPosition(
-            next_offset=self.after.next_offset, last_sequence=sequence, last_position=position
-        )
+        self._last_sequence, self._last_position = sequence, position
         if outcome.line is None:
             return
         key = (outcome.kind, outcome.client_id, hour)
@@ -85,18 +91,17 @@ class Chunk:
                 commit_time,
             )
         draft.lines.append(outcome.line)
-        draft.bytes += len(outcome.line)
-        draft.min_commit_time = min(draft.min_commit_time, commit_time)
-        draft.max_commit_time = max(draft.max_commit_time, commit_time)
+        if commit_time < draft.min_commit_time:
+            draft.min_commit_time = commit_time
+        elif commit_time > draft.max_commit_time:
+            draft.max_commit_time = commit_time
         self.bytes += len(outcome.line)
 
     def add_nothing(self, position: Position, sequence: int) -> None:
         """Pass over a record that points to no event, or a streamer's fence, which is none."""
         if self.first_position is None:
             self.first_position = position
-        self.after = ConsumerPosition(
-            next_offset=self.after.next_offset, last_sequence=sequence, last_position=position
-        )
+        self._last_sequence, self._last_position = sequence, position
 
     def add_repeat(self, source_client_id: str, position: Position, commit_time: int) -> None:
         """Count a record that was taken before."""
@@ -107,9 +112,7 @@ class Chunk:
 
     def passed(self, offset: int) -> None:
         """The record at `offset` is dealt with."""
-        self.after = ConsumerPosition(
-            next_offset=offset + 1, last_sequence=self.after.last_sequence, last_position=self.after.last_position
-        )
+        self._next_offset = offset + 1
 
     def counts(self) -> dict[CountKey, int]:
         """Events by hour, source_client_id, client_id and disposition, as the ledger counts them."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import orjson
 
@@ -23,9 +21,11 @@ Kind = Literal["client", "quarantine", "held", "dead_letter"]
 Disposition = Literal["out", "dropped_consent", "quarantine", "held", "dead_letter"]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One event's fate. `line` is what is stored, None when nothing is (dropped for lack of consent)."""
+class Outcome(NamedTuple):
+    """One event's fate. `line` is what is stored, None when nothing is (dropped for lack of consent).
+
+    A tuple, because there is one for every event.
+    """
 
     kind: Kind
     disposition: Disposition
@@ -35,7 +35,8 @@ class Outcome:
     policy_version: str = ""
     kms_key: str = ""
     """The client's own key at hipaa, under which the object is stored; '' for none."""
-    redactions: Mapping[str, int] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
+    """The kind of each redaction."""
 
 
 class Policies(Protocol):
@@ -72,15 +73,15 @@ def decide(line: bytes, client_id: str | None, position: Position, commit_time: 
     policy = policies.policy(client)
     if policy is None:
         return Outcome("held", "held", client_id, line)
-    return filtered(client, policy, line, str(position))
+    return filtered(client, policy, line, position)
 
 
-def filtered(client: Client, policy: Policy, line: bytes, place: str) -> Outcome:
+def filtered(client: Client, policy: Policy, line: bytes, place: Position | str) -> Outcome:
     """The fate of a record that is `client`'s; `place` is where a dead letter says that it stood."""
     try:
         left = policy.apply(line)
     except UnparsableRecord as error:
-        return Outcome("dead_letter", "dead_letter", client.client_id, dead_letter(line, place, str(error)))
+        return Outcome("dead_letter", "dead_letter", client.client_id, dead_letter(line, str(place), str(error)))
     return Outcome(
         "client",
         "out" if left.line is not None else "dropped_consent",
@@ -89,7 +90,7 @@ def filtered(client: Client, policy: Policy, line: bytes, place: str) -> Outcome
         policy.level.value,
         policy.version,
         client.client_s3_kms_key if policy.level is PrivacyLevel.HIPAA else "",
-        left.redactions,
+        left.kinds,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Callable
 
 from aiokafka import ConsumerRecord
@@ -56,6 +57,8 @@ class Partition:
         self._stand = stand
         self._expected_offset = first_offset
         self._chunk: Chunk | None = None
+        self._seen: Counter[str] = Counter()
+        self._redacted: Counter[str] = Counter()
 
     @property
     def stand(self) -> ConsumerPosition:
@@ -93,7 +96,7 @@ class Partition:
         verdict = judge(self.stand, sequence, position)
         if verdict is Verdict.REPEAT:
             self._open().add_repeat(_source_client_id(record.value), position, commit_time)
-            metrics.CONSUMED_EVENTS.labels("repeat").inc()
+            self._seen["repeat"] += 1
         else:
             pointer = is_pointer(record)
             if verdict is Verdict.HOLE or pointer:
@@ -139,9 +142,18 @@ class Partition:
         if self._chunk is not None and not self._chunk.fits(outcome, commit_time):
             await self.write()
         self._open().add(outcome, source, position, sequence, commit_time)
-        metrics.CONSUMED_EVENTS.labels(outcome.disposition).inc()
-        for rule, count in outcome.redactions.items():
+        self._seen[outcome.disposition] += 1
+        if outcome.kinds:
+            self._redacted.update(outcome.kinds)
+
+    def report(self) -> None:
+        """Tell the metrics what was taken since the last time: for each event alone it would cost too much."""
+        for disposition, count in self._seen.items():
+            metrics.CONSUMED_EVENTS.labels(disposition).inc(count)
+        for rule, count in self._redacted.items():
             metrics.REDACTIONS.labels(rule).inc(count)
+        self._seen.clear()
+        self._redacted.clear()
 
     def _open(self) -> Chunk:
         if self._chunk is None:

@@ -163,6 +163,8 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._events += not kafka.is_fence(record)
         except (FencedError, UnusableKeyError) as error:
             await self._reload(partition, error)
+        finally:
+            partition.report()
 
     async def _write_due(self) -> None:
         now = time.monotonic()

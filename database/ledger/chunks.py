@@ -122,18 +122,32 @@ async def commit_chunk(connection: AsyncConnection, chunk: ChunkCommit) -> None:
                 " VALUES (%s, %s, %s, %s, %s, %s)",
                 [(chunk.id, *key, events) for key, events in chunk.counts.items()],
             )
-            await many.executemany(
-                "INSERT INTO pipeline.processed_objects (chunk_id, kind, client_id, hour, bucket, key, events, bytes,"
-                " sha256, privacy_level, policy_version, min_commit_time, max_commit_time)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                [
-                    (chunk.id, item.kind, item.client_id, item.hour, item.bucket, item.key, item.events, item.bytes,
-                     item.sha256, item.privacy_level, item.policy_version, item.min_commit_time, item.max_commit_time)
-                    for item in chunk.objects
-                ],
-            )  # fmt: skip
+        await insert_objects(connection, [(chunk.id, item) for item in chunk.objects])
         # Last: it locks the audit log until the commit.
         await audit_stored(connection, actor="processor", subject=f"chunk {chunk.id}", objects=chunk.objects)
+
+
+async def insert_objects(connection: AsyncConnection, objects: Sequence[tuple[UUID, ProcessedObject]]) -> list[int]:
+    """Let objects exist, each with the id of its chunk, inside the caller's transaction; their ids, in order."""
+    ids = []
+    async with connection.cursor() as cursor:
+        await cursor.executemany(
+            "INSERT INTO pipeline.processed_objects (chunk_id, kind, client_id, hour, bucket, key, events, bytes,"
+            " sha256, privacy_level, policy_version, min_commit_time, max_commit_time)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
+            [
+                (chunk_id, item.kind, item.client_id, item.hour, item.bucket, item.key, item.events, item.bytes,
+                 item.sha256, item.privacy_level, item.policy_version, item.min_commit_time, item.max_commit_time)
+                for chunk_id, item in objects
+            ],
+            returning=True,
+        )  # fmt: skip
+        for _ in objects:
+            row = await cursor.fetchone()
+            assert row is not None
+            ids.append(int(row[0]))
+            cursor.nextset()
+    return ids
 
 
 async def audit_stored(

@@ -18,7 +18,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
-from database.ledger.chunks import CountKey, ProcessedObject
+from database.ledger.chunks import CountKey, ProcessedObject, insert_objects
 from pipeline.errors import FencedError, PermanentError
 
 Rows = Mapping[tuple[UUID, CountKey], int]
@@ -99,7 +99,7 @@ async def supersede(connection: AsyncConnection, revision: Revision) -> None:
             ),
         )
         await _retire(connection, revision)
-        new_ids = await _insert(connection, revision.objects)
+        new_ids = await insert_objects(connection, [(new.chunk_id, new.object) for new in revision.objects])
         await _hand_over_files(connection, revision, new_ids)
         await _check(connection, revision)
 
@@ -131,23 +131,6 @@ async def _retire(connection: AsyncConnection, revision: Revision) -> None:
     )
     if cursor.rowcount != len(revision.superseded):
         raise _fenced()
-
-
-async def _insert(connection: AsyncConnection, objects: Sequence[NewObject]) -> list[int]:
-    ids = []
-    for new in objects:
-        item = new.object
-        cursor = await connection.execute(
-            "INSERT INTO pipeline.processed_objects (chunk_id, kind, client_id, hour, bucket, key, events, bytes,"
-            " sha256, privacy_level, policy_version, min_commit_time, max_commit_time)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
-            (new.chunk_id, item.kind, item.client_id, item.hour, item.bucket, item.key, item.events, item.bytes,
-             item.sha256, item.privacy_level, item.policy_version, item.min_commit_time, item.max_commit_time),
-        )  # fmt: skip
-        row = await cursor.fetchone()
-        assert row is not None
-        ids.append(int(row[0]))
-    return ids
 
 
 async def _hand_over_files(connection: AsyncConnection, revision: Revision, new_ids: Sequence[int]) -> None:

@@ -39,7 +39,7 @@ class Findings:
 
     def note(self, outcome: Outcome) -> None:
         """Count one event. Paths are names of members, never values; the engine lists none that is itself personal."""
-        self.redactions.update(outcome.redactions)
+        self.redactions.update(outcome.kinds)
         if outcome.policy_version:
             self.policy_versions.add(outcome.policy_version)
             self.privacy_levels.add(outcome.privacy_level)

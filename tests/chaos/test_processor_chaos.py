@@ -18,6 +18,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
+from bench.streamer import peak_bytes
 from database.balance import Window
 from database.ledger import audit
 from database.reconcile import reconcile
@@ -145,6 +146,14 @@ async def has_joined(service: Service) -> bool:
     return await listens(service, "/readyz")
 
 
+async def has_taken(service: Service, events: int) -> bool:
+    async with httpx.AsyncClient() as http:
+        try:
+            return bool((await http.get(f"{service.url}/process/status", timeout=20)).json()["events"] >= events)
+        except httpx.TransportError:
+            return False
+
+
 async def listens(service: Service, path: str = "/healthz") -> bool:
     async with httpx.AsyncClient() as http:
         try:
@@ -219,6 +228,44 @@ async def test_kills_and_rebalances_under_load_leave_each_event_in_exactly_one_o
             f" {len(scene.inserted)} events, {await group.chunks()} chunks, {released_once[0]} releases,"
             f" {verdict.head.entries} audit entries, {time.monotonic() - began:.0f} s"
         )
+
+
+SMALL_CLIENTS = 5_000
+HOT_EVENTS = 30_000
+MOST_MEMORY_BYTES = 700 << 20
+
+
+@pytest.mark.timeout(900)
+async def test_thousands_of_small_clients_and_a_hot_one_in_a_chunk_take_bounded_memory(
+    stack: Stack, tmp_path: Path
+) -> None:
+    async with group_of(stack, tmp_path, random.Random(12)) as group:
+        processors, scene = group.processors, group.processors.scene
+        names = [f"c{number}-standard" for number in range(SMALL_CLIENTS)]
+        async with scene.connect() as connection:
+            await connection.execute(
+                "INSERT INTO pipeline.clients (client_id, document) SELECT name, jsonb_build_object('client_id', name,"
+                " 'privacy_level', 'standard') FROM unnest(%s::text[]) AS name", (names,)
+            )  # fmt: skip
+        streamer = await scene.streamer().start()
+        await streamer.until_state("streaming")
+        for _ in range(2):
+            await processors.insert(SMALL_CLIENTS, names)
+        for _ in range(HOT_EVENTS // 10_000):
+            await processors.insert(10_000, ["big-standard"], filler=8_000)
+        await scene.until_recorded(seconds=120)
+        process, service = await processors.start(PROCESSED_FLUSH_SECONDS="3600")
+        await eventually(lambda: has_taken(service, len(scene.inserted)), seconds=300, what="all is gathered")
+        async with httpx.AsyncClient() as http:
+            key = {"Authorization": f"Bearer {scene.environment['ADMIN_API_KEY']}"}
+            (await http.post(f"{service.url}/process/run", headers=key, timeout=20)).raise_for_status()
+        await eventually(processors.settled, seconds=300, what="all is written")
+        peak = peak_bytes(process.pid)
+        process.signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 60) == 0
+        await processors.check()
+        assert peak < MOST_MEMORY_BYTES
+        print(f"{SMALL_CLIENTS} clients and a hot one: {peak >> 20} MB at most")  # noqa: T201 - what the run was
 
 
 def settings_of(environment: dict[str, str]) -> DeepReconcileSettings:

@@ -18,7 +18,7 @@ INSERT = (
     "INSERT INTO events_log (event_id, event_type, session_id, site_id, client_id, timestamp, ip_address,"
     " raw_event_data) SELECT gen_random_uuid(), 'pageview', 's' || n %% 7, 'site',"
     " (%s::text[])[1 + n %% array_length(%s::text[], 1)], now(), '192.0.2.7',"
-    " jsonb_build_object('n', n) FROM generate_series(1, %s) n RETURNING event_id"
+    " jsonb_build_object('n', n, 'filler', repeat('x', %s)) FROM generate_series(1, %s) n RETURNING event_id"
 )
 
 
@@ -52,9 +52,9 @@ class Processors:
             if process.exit_status is None:
                 await process.kill()
 
-    async def insert(self, count: int, clients: list[str]) -> None:
+    async def insert(self, count: int, clients: list[str], *, filler: int = 0) -> None:
         async with self.scene.connect() as connection:
-            cursor = await connection.execute(INSERT, (clients, clients, count))
+            cursor = await connection.execute(INSERT, (clients, clients, filler, count))
             self.scene.inserted |= {str(row[0]) for row in await cursor.fetchall()}
 
     async def settled(self) -> bool:

@@ -17,8 +17,8 @@ from pipeline.keys import hour_of, processed_key, source_client_id
 from pipeline.position import ZERO, Position
 from pipeline.privacy import Policy, compile_policy
 from pipeline.record import text_column
-from processor.chunk import Chunk
-from processor.outcome import decide
+from processor.chunk import MAX_BYTES, MAX_DRAFTS, MAX_EVENTS, Chunk
+from processor.outcome import Outcome, decide
 from processor.sequence import Verdict, judge
 
 HOUR = 3_600_000_000
@@ -163,3 +163,26 @@ def test_keys_are_filed_by_client_and_hour() -> None:
 def test_the_ledger_counts_a_source_client_id_without_holding_a_row_value(client_id: str) -> None:
     name = source_client_id(client_id)
     assert name == "!" or (name == client_id and 0 < len(name) <= 255)
+
+
+def outcome(client_id: str, line: bytes) -> Outcome:
+    return Outcome("client", "out", client_id, line, "standard", "v1")
+
+
+@pytest.mark.parametrize(
+    ("clients", "hours", "line_bytes", "cap"),
+    [
+        (10_000, 1, 10, MAX_DRAFTS),  # many small clients: each object is a PUT
+        (3, 10_000, 10, MAX_DRAFTS),  # an hour each, as after a long outage
+        (1, 1, 1 << 20, MAX_BYTES >> 20),  # one hot client
+        (5, 1, 1, MAX_EVENTS),
+    ],
+)
+def test_a_chunk_is_full_before_it_outgrows_memory(clients: int, hours: int, line_bytes: int, cap: int) -> None:
+    chunk = Chunk(uuid.uuid4(), START, 0.0)
+    lines = [outcome(f"client-{number}", b"x" * line_bytes) for number in range(clients)]
+    taken = 0
+    while not chunk.is_full:
+        chunk.add(lines[taken % clients], "s", Position(1, 200 + taken, 0), taken, NOW + taken % hours * HOUR)
+        taken += 1
+    assert taken == cap
