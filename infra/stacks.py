@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from pipeline.errors import PermanentError
 
-POLL_SECONDS = 2.0
+MOST_REST_SECONDS = 5.0
 PATIENCE_SECONDS = 1800.0
 
 
@@ -75,13 +75,13 @@ class Stacks:
 
     def _settled(self, name: str) -> dict[str, Any]:
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
+        for rest in _rests():
             stack: dict[str, Any] = self._client.describe_stacks(StackName=name)["Stacks"][0]
             if not stack["StackStatus"].endswith("_IN_PROGRESS"):
                 break
             if time.monotonic() > deadline:
                 raise PermanentError(f"stack {name} is {stack['StackStatus']} for {PATIENCE_SECONDS / 60:.0f} minutes")
-            time.sleep(POLL_SECONDS)
+            time.sleep(rest)
         if stack["StackStatus"] not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
             events = self._client.describe_stack_events(StackName=name)["StackEvents"]
             reasons = [
@@ -98,11 +98,11 @@ class Stacks:
         change_set = f"dry-run-{int(time.time())}"
         self._client.create_change_set(**arguments, ChangeSetName=change_set, ChangeSetType=kind)
         try:
-            while True:
+            for rest in _rests():
                 answer = self._client.describe_change_set(StackName=name, ChangeSetName=change_set)
                 if not answer["Status"].endswith(("_IN_PROGRESS", "_PENDING")):
                     break
-                time.sleep(POLL_SECONDS)
+                time.sleep(rest)
             changes = [change["ResourceChange"] for change in answer.get("Changes", ())]
             self._say(f"stack {name}: would {kind.lower()} it, {len(changes)} changes")
             for change in changes:
@@ -111,6 +111,14 @@ class Stacks:
             self._client.delete_change_set(StackName=name, ChangeSetName=change_set)
             if not exists:  # a change set for a new stack leaves an empty one in review
                 self._client.delete_stack(StackName=name)
+
+
+def _rests() -> Iterator[float]:
+    """Seconds between two questions: a small stack is ready at once, a large one takes minutes."""
+    rest = 0.1
+    while True:
+        yield rest
+        rest = min(2 * rest, MOST_REST_SECONDS)
 
 
 def _outputs(stack: Mapping[str, Any]) -> dict[str, str]:
