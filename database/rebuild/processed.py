@@ -61,7 +61,7 @@ async def restore(
         before = stands.get(partition)
         if before is None:
             await _set_retired(ledger, partition, taken[0].commit.before.last_sequence + 1)
-        if before is None or stand.last_sequence > before.last_sequence:
+        if before is None or _order(_place(stand)) > _order(_place(before)):  # repeats move the offset alone
             await _set_stand(ledger, partition, stand)
     report.restored["chunks"] = len(entered)
     report.restored["processed objects"] = sum(len(found.commit.objects) for found in entered)

@@ -213,14 +213,11 @@ class Traffic:
     async def finish(self) -> None:
         """Everything through, and everything delivered."""
         await self.until_processed(len(self.inserted))
-        for number in range(len(self.clients)):
-            assert await self.deliver(number) == 0
-            assert await self.deliver(number) == 0  # what the first one left, if it had to finish an older run
+        assert await asyncio.gather(*(self.deliver(number) for number in range(len(self.clients)))) == [0, 0]
 
     async def check(self) -> None:
         """Each row exactly once at its client or in quarantine; the ledger balances."""
         found: Counter[str] = Counter()
-        listed: Counter[str] = Counter()
         async with self.scene.stack.aws.client("s3") as s3:
 
             async def read(bucket: str, prefix: str) -> list[tuple[str, bytes]]:
@@ -229,14 +226,14 @@ class Traffic:
                 return [(key, await (await s3.get_object(Bucket=bucket, Key=key))["Body"].read()) for key in keys]
 
             for client in self.clients:
-                for _, body in await read(client.client_s3_bucket, "events/"):
+                listed: Counter[str] = Counter()
+                files = await read(client.client_s3_bucket, "events/")
+                for _, body in files:
                     found.update(json.loads(line)["event_id"] for line in gzip.decompress(body).splitlines())
                 for key, body in await read(client.client_s3_bucket, "manifests/"):
                     if not key.endswith("latest.json"):
                         listed.update(file["key"] for file in json.loads(body)["files"])
-                objects = {key for key, _ in await read(client.client_s3_bucket, "events/")}
-                assert objects <= listed.keys()
-            assert set(listed.values()) <= {1}
+                assert listed == Counter(key for key, _ in files), "each file stands in one manifest"
         async with self.scene.connect() as connection:
             cursor = await connection.execute(
                 "SELECT bucket, key FROM pipeline.processed_objects WHERE kind = 'quarantine'"
@@ -337,16 +334,18 @@ TABLES = (
 )  # fmt: skip
 
 
-async def save(traffic: Traffic) -> str:
+async def save(traffic: Traffic, backup: str = "backup") -> str:
     """A copy of the ledger's tables in one snapshot, as a dump would have it; the schema's name."""
     async with traffic.scene.connect() as connection, connection.transaction():
         await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        await connection.execute("CREATE SCHEMA backup")
+        await connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(backup)))
         for table in TABLES:
             await connection.execute(
-                sql.SQL("CREATE TABLE backup.{0} AS TABLE pipeline.{0}").format(sql.Identifier(table))
+                sql.SQL("CREATE TABLE {} AS TABLE {}").format(
+                    sql.Identifier(backup, table), sql.Identifier("pipeline", table)
+                )
             )
-    return "backup"
+    return backup
 
 
 async def restore(traffic: Traffic, backup: str) -> None:
