@@ -22,7 +22,7 @@ from database.reconcile import reconcile
 from database.settings import DeepReconcileSettings
 from local import gauge, verify
 from local.samples import SAMPLES
-from local.services import Services
+from local.services import SERVICES, Services
 from local.stack import Stack
 from local.traffic import run_traffic
 from local.view import View
@@ -58,6 +58,7 @@ async def _demo(folder: Path, rate: float, seconds: float | None) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with running(folder, _say) as (stack, services):
         record = folder / "record.jsonl"
+        print(f"Admin: {services.all['admin'].url} - log in with the admin key, ADMIN_API_KEY in {stack.env_file}")
         print(f"Traffic: {rate:.0f} rows a second; logs in {folder}/logs; Ctrl-C stops", flush=True)
         inserted = 0
 
@@ -120,7 +121,8 @@ async def running(folder: Path, say: Callable[[str], None]) -> AsyncIterator[tup
     stack = Stack(folder, say=say)
     await stack.start()
     try:
-        services = Services(folder, {**stack.environment, "CLEANUP_DELAY_SECONDS": CLEANUP_DELAY_SECONDS})
+        environment = {**stack.environment, "CLEANUP_DELAY_SECONDS": CLEANUP_DELAY_SECONDS}
+        services = Services(folder, environment, (*SERVICES, "admin"))
         await services.start(say)
         try:
             yield stack, services

@@ -42,7 +42,7 @@ async def find(connection: AsyncConnection, token: str, key: str) -> Identity | 
     """  # noqa: S608 - constants
     values = {"token": sha256(token), "key": sha256(key) if key else None, "note": _NOTE_SECONDS, **_LIMITS}
     row = await (await connection.execute(query.encode(), values)).fetchone()
-    if row is None:
+    if row is None or (row[0] and not row[1]):
         return None
     if row[2]:
         await connection.execute(

@@ -22,6 +22,11 @@ document.addEventListener("htmx:afterSwap", (event) => {
   }
 });
 
+// The verdict on a connection must not hide behind the bar at the bottom.
+document.addEventListener("htmx:afterSettle", (event) => {
+  if (event.detail.target.id === "connection") event.detail.target.scrollIntoView({ block: "nearest" });
+});
+
 document.addEventListener("submit", (event) => {
   const question = event.target.dataset.confirm;
   if (question && !window.confirm(question)) event.preventDefault();
