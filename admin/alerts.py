@@ -45,7 +45,7 @@ def alerts(
         found.append(Alert(level=level, title=title, todo=todo, href=href))
 
     if slot_problem:
-        add("bad", slot_problem, "See that the source database and the streamer run.")
+        add("bad", slot_problem[:1].upper() + slot_problem[1:], "See that the source database and the streamer run.")
     if slot is not None:
         _slot(slot, add)
     _lags(stages, add)

@@ -19,11 +19,12 @@ def bars(hours: Sequence[Hour], *, title: str, unit: Callable[[float], str]) -> 
     inner_width, inner_height = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
     step = inner_width / max(len(hours), 1)
     parts = []
-    for share in (0.0, 0.5, 1.0):
+    for share in (0.0, 0.5, 1.0) if top > 1 else (0.0, 1.0):
         y = _TOP + inner_height * (1 - share)
+        label = unit(top * share) if share else "0"
         parts.append(
             f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="axis" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{unit(top * share)}</text>'
+            f'<text class="axis" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
         )
     for number, item in enumerate(hours):
         height = inner_height * item.value / top if top else 0.0

@@ -45,6 +45,8 @@ def duration(seconds: float | None) -> str:
 
 def rate(value: float) -> str:
     """Events a second."""
+    if 0 < value < 0.05:
+        return "under 0.1/s"
     return f"{value:,.0f}/s" if value >= 10 or value == 0 else f"{value:.1f}/s"
 
 

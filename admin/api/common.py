@@ -18,6 +18,7 @@ _PROBLEM = {"model": ProblemDocument, "content": {"application/problem+json": {}
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For `responses=`: the problems that a route may answer, beside those that every route may."""
     described = {
+        400: "a body that can't be read",
         401: "neither key nor session",
         403: "no key configured, or not allowed",
         404: "no such thing",
@@ -28,7 +29,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         428: "If-Match is missing",
         503: "a part of the pipeline does not answer",
     }
-    always = (401, 403, 503)
+    always = (401, 403, 503, *((400,) if 413 in statuses else ()))  # where a body is taken, it may be unreadable
     return {status: {**_PROBLEM, "description": described[status]} for status in sorted({*always, *statuses})}
 
 
