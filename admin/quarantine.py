@@ -21,6 +21,9 @@ from pipeline.errors import PipelineError
 from pipeline.record import text_column
 from pipeline.s3 import ObjectStore, open_bucket
 
+NO_ID = "!"
+"""What can't be a client's id, as in `raw_counts`: such events are nobody's, whatever domain they come from."""
+
 MOST_AT_ONCE = 50
 EVERY_SECONDS = 15.0
 
@@ -69,8 +72,10 @@ def _lines(text: bytes) -> Iterable[bytes]:
 def _names(line: bytes) -> tuple[str, str, str]:
     """What a record says about whose it is; '' for what it doesn't say, or what can't be a name."""
     client_id = _text(line, "client_id")
-    if not CLIENT_ID.fullmatch(client_id) or client_id.startswith(_MARKERS):
+    if client_id.startswith(_MARKERS):
         client_id = ""
+    elif client_id and not CLIENT_ID.fullmatch(client_id):
+        client_id = NO_ID
     site_id = _text(line, "site_id")
     try:
         host = (urlsplit(_text(line, "url")).hostname or "").removeprefix("www.")

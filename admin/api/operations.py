@@ -22,7 +22,7 @@ router = APIRouter()
 class NameView(BaseModel):
     """Events that nobody was found for, by what they came with."""
 
-    client_id: str = Field(description="the unknown or inactive client that they name; empty for none")
+    client_id: str = Field(description="the unknown or inactive client that they name; empty for none, ! for no id")
     site_id: str
     host: str
     events: int

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg import AsyncConnection
-from psycopg.rows import class_row
+from psycopg.rows import dict_row
 
 from admin.identity import Role
 
@@ -89,6 +89,6 @@ async def _select(connection: AsyncConnection, rest: str, values: tuple[str, ...
         SELECT name, role, password_hash, coalesce(locked_until > clock_timestamp(), false) AS locked, created_at
         FROM pipeline.admin_users {rest}
     """  # noqa: S608 - constants
-    async with connection.cursor(row_factory=class_row(User)) as cursor:
+    async with connection.cursor(row_factory=dict_row) as cursor:
         await cursor.execute(query.encode(), values)
-        return await cursor.fetchall()
+        return [User(**{**row, "role": Role(row["role"])}) for row in await cursor.fetchall()]

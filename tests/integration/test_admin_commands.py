@@ -78,7 +78,8 @@ async def test_clients_of_an_earlier_system_are_completed_and_their_salt_is_no_k
     assert "odd-level\tunreadable" in output
     assert "paranoid" not in output + errors
     assert "readable-key" not in output + errors
-    first, second = (await scene.store.get(ClientId(name)) for name in ("complete-but-keys", "no-level"))
+    first = await scene.store.get(ClientId("complete-but-keys"))
+    second = await scene.store.get(ClientId("no-level"))
     assert isinstance(first, Client)
     assert isinstance(second, Client)
     assert (second.privacy_level, second.name) == (PrivacyLevel.HIPAA, "Old")
