@@ -77,6 +77,8 @@ TRANSIENT_WORDS: dict[str, tuple[str, str]] = {
     "SlowDown": ("the bucket's service asks for fewer requests", _WAITS),
     "Throttling": ("the service asks for fewer requests", _WAITS),
     "ThrottlingException": ("the service asks for fewer requests", _WAITS),
+    "XAmzContentChecksumMismatch": ("the object was damaged on its way", _WAITS),
+    "XAmzContentSHA256Mismatch": ("the object was damaged on its way", _WAITS),
 }
 
 _KMS_DENIED = (
