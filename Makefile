@@ -39,11 +39,12 @@ format: $(VENV)/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-## make bench              measure the streamer and the privacy engine; JSON in .local/bench
+## make bench              measure streamer, processor and syncer; JSON in .local/bench
 bench: $(VENV)/.ready $(VENV)/peer/.ready
 	@mkdir -p .local/bench
 	$(BIN)/python -m bench streamer > .local/bench/streamer.json
 	$(BIN)/python -m bench processor > .local/bench/processor.json
+	$(BIN)/python -m bench syncer > .local/bench/syncer.json
 	@cat .local/bench/*.json
 
 ## make deploy [DRY_RUN=1]  AWS and a cluster, by the variables that docs/operations.md lists

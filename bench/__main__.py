@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 
-from bench import cleaner, privacy, processor, streamer
+from bench import cleaner, privacy, processor, streamer, syncer
 
 
 def main() -> int:
@@ -19,12 +19,13 @@ def main() -> int:
     streamer.add_arguments(parts.add_parser("streamer", help=streamer.__doc__))
     processor.add_arguments(parts.add_parser("processor", help=processor.__doc__))
     privacy.add_arguments(parts.add_parser("privacy", help=privacy.__doc__))
+    syncer.add_arguments(parts.add_parser("syncer", help=syncer.__doc__))
     cleaner.add_arguments(parts.add_parser("cleaner", help=cleaner.__doc__))
     options = parser.parse_args()
     if options.part == "privacy":
         results = privacy.measure(options)
     else:
-        parts_with_servers = {"streamer": streamer, "processor": processor, "cleaner": cleaner}
+        parts_with_servers = {"streamer": streamer, "processor": processor, "syncer": syncer, "cleaner": cleaner}
         results = asyncio.run(parts_with_servers[options.part].main(options))
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]}
     print(json.dumps({"part": options.part, "machine": machine, "results": results}, indent=2))
