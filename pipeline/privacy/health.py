@@ -41,17 +41,23 @@ _ZIP_IN_TEXT = re.compile(r"[0-9](?<![\w-].)[0-9]{4}(?:-[0-9]{4})?(?![\w-])")
 _ZIP_WORDS = re.compile(
     rf"(?:(?<![A-Za-z])(?:{_STATES})[ ,]{{1,2}}|(?:zip|postal|post)(?: ?code)?(?: is)?[ :#]{{1,3}})$", re.IGNORECASE
 )
-_MONTH = (
-    "jan(?:uary|uar|v(?:ier)?)?|feb(?:ruary|ruar)?|f[ée]v(?:rier)?|mar(?:ch|s|zo)?|m[äa]rz|apr(?:il|ile)?|avr(?:il)?|ma[iy]|mayo|maggio"
-    "|june?|juni|juin|junio|giugno|july?|juli|juillet|julio|luglio|aug(?:ust)?|ao[ûu]t|agosto|sep(?:t(?:ember|embre|iembre)?)?"
-    "|o[ck]t(?:ober|obre|ubre)?|ottobre|nov(?:ember|embre|iembre)?|de[cz](?:ember)?|d[ée]c(?:embre)?|dic(?:iembre|embre)?|enero|febrero|abril"
-)
+_MONTHS = r"""
+jan(?:uary|uar|v(?:ier)?|uari|eiro)? feb(?:ruary|ruar|bbraio|brero|ruari)? febbraio f[ée]v(?:rier)? fevereiro
+mar(?:ch|s|zo|t|ts|ca|[çc]o)? m[äa]rz maart marzec apr(?:il|ile|ila)? avr(?:il)? abril ma[iyj] maja mei mayo maggio
+maio june? juni juin junio giugno junho czerwca july? juli juillet julio luglio julho lipca aug(?:ust|ustus|usti)?
+ao[ûu]t agosto sierpnia sep(?:t(?:ember|embre|iembre)?)? setembro settembre wrze[śs]nia o[ck]t(?:ober|obre|ubre|obra)?
+ottobre outubro pa[źz]dziernika nov(?:ember|embre|embro)? listopada de[cz](?:ember|embro)? d[ée]c(?:embre)?
+dic(?:iembre|embre)? grudnia enero gennaio febrero stycznia lutego kwietnia
+"""
+_MONTH = "|".join(_MONTHS.split())
 _YEAR = "(?:18|19|20)[0-9]{2}"
 _DATE = re.compile(
     rf"[0-9](?<![\w.-].)(?:(?<=[12])[089][0-9]{{2}}([-/.])(?:1[0-2]|0?[1-9])\1(?:3[01]|[12][0-9]|0?[1-9])"
     rf"(?:[T ][0-2]?[0-9]:[0-5][0-9][0-9:.,]{{0,12}}(?:Z|[+-][0-9:]{{2,5}})?)?"
-    rf"|(?:(?<=[0-3])[0-9])?([-/.])(?:3[01]|[12][0-9]|0?[1-9])\2(?:{_YEAR}|[0-9]{{2}})"
+    rf"|(?:(?<=[0-3])[0-9])?(?:([-/.])(?:3[01]|[12][0-9]|0?[1-9])\2{_YEAR}"
+    rf"|([-/])(?:3[01]|[12][0-9]|0?[1-9])\3[0-9]{{2}}|\.(?:1[0-2]|0?[1-9])\.[0-9]{{2}})"
     rf"|(?<=[12])[089][0-9]{{2}}-(?:1[0-2]|0[1-9])"
+    rf"|(?<=[12])[089][0-9]{{2}}(?:年 ?[01]?[0-9]月(?: ?[0-3]?[0-9]日)?|년 ?[01]?[0-9]월(?: ?[0-3]?[0-9]일)?)"
     rf"|(?:(?<=0)[1-9]|(?<=1)[0-2])/{_YEAR}"
     rf"|(?<=[12])[089][0-9]{{2}}(?:1[0-2]|0[1-9])(?:3[01]|[12][0-9]|0[1-9]))(?![\w-]|[.][0-9])"
 )
@@ -63,20 +69,25 @@ _DATE_IN_WORDS = re.compile(
     re.IGNORECASE,
 )
 _AGE = re.compile(
-    r"(?:9[0-9]|1[0-4][0-9])(?<![\w.]..)(?<![\w.]...)[ -]?"
-    r"(?:years?[ -]old|y/?o|yrs?(?: old)?|years of age|jahre(?: alt)?|ans|años|anni)(?!\w)"
+    r"(?<![\w.])(?:9[0-9]|1[0-4][0-9])[ -]?"
+    r"(?:years?[ -]old|y/?o|y\.o\.|yrs?(?: old)?|years? of age"
+    r"|jahre(?: alt)?|ans|años|anni|anos|jaar(?: oud)?|lat|år(?: gammal)?)(?!\w)"
 )
-_AGED = re.compile(r"(?<![a-z])(?:age[ds]?|alter)(?: is| of|:)? ?((?:9[0-9]|1[0-4][0-9])(?![\w.]))")
+_AGED = re.compile(
+    r"(?<![a-z])(?:age[ds]?|alter|turn(?:ing|ed|s)|i am|i'm|s?he is)(?: is| of|:)? ?"
+    r"((?:9[0-9]|1[0-4][0-9])(?![\w%-]|\.[0-9]))"
+)
 _KINDS = {
     **dict.fromkeys(
-        ("mrn", "medical record", "med rec", "chart", "patient", "patient id", "encounter"), "medical_record"
+        ("mrn", "medical record", "med rec", "chart", "patient", "patient id", "encounter", "hospital", "admission"),
+        "medical_record",
     ),
     **dict.fromkeys(
         ("health plan", "member id", "membership id", "member", "policy", "beneficiary", "insurance"), "health_plan"
     ),
     **dict.fromkeys(("subscriber", "medicare", "medicaid", "mbi", "group"), "health_plan"),
-    **dict.fromkeys(("account", "acct", "a/c"), "account"),
-    **dict.fromkeys(("licence", "license", "certificate", "npi", "dea"), "licence"),
+    **dict.fromkeys(("account", "acct", "a/c", "konto", "kontonummer", "compte", "cuenta", "conto"), "account"),
+    **dict.fromkeys(("licence", "license", "certificate", "npi", "dea", "dl#", "dl"), "licence"),
     **dict.fromkeys(("plate", "license plate", "licence plate", "vin"), "vehicle"),
     **dict.fromkeys(("serial", "s/n", "imei", "udi", "device", "implant", "meid", "iccid"), "device"),
 }
@@ -94,13 +105,16 @@ _STREET_KINDS = (
     "street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|circle|cir|place|pl|terrace|ter|way|parkway|pkwy|highway|hwy"
     "|square|sq|trail|trl|close|crescent|gardens|mews|row|loop|alley|plaza"
 )
+_STREET_ENDS = "stra(?:ß|ss)e|str\\.|gasse|allee|weg|straat|laan|gracht|plein|gatan|vägen|gade|vej|gata|veien"
 _STREET = re.compile(
     rf"(?<![\w.-])[0-9]{{1,6}}[A-Za-z]?,? (?:[NSEW]\.? |north |south |east |west )?(?:[A-Z0-9][\w'.-]{{0,24}} ){{1,4}}"
     rf"(?:{_STREET_KINDS})\b\.?(?:,? (?:apt|apartment|unit|suite|ste|#)\.? ?\w{{1,6}})?"
     r"|(?<!\w)p\.? ?o\.? ?box [0-9]{1,8}"
-    r"|(?<!\w)[A-ZÄÖÜ][\w'-]{0,30}(?:stra(?:ß|ss)e|str\.|gasse|allee|straat|laan|gatan|gade) [0-9]{1,4} ?[a-z]?(?!\w)"
-    r"|(?<!\w)(?:rue|avenue|boulevard|calle|via|piazza|rua) (?:[\w'.-]{1,24} ){1,4}[0-9]{1,4}(?!\w)"
-    r"|(?<![\w.-])[0-9]{1,4},? (?:bis |ter )?(?:rue|avenue|boulevard|place|chemin) (?:[\w'.-]{1,24} ?){1,5}",
+    rf"|(?<!\w)[A-ZÄÖÜ][\w'-]{{0,30}}(?:{_STREET_ENDS}) [0-9]{{1,4}} ?[a-z]?(?!\w)"
+    r"|(?<!\w)(?:rue|avenue|av\.|boulevard|calle|plaza|viale|piazza|rua|avenida|praça|ul\.|ulica"
+    r"|(?-i:Via|Am|An der|Auf dem)) (?:[\w'.-]{1,24} ){1,4}[0-9]{1,4}(?!\w)"
+    r"|(?<![\w.-])[0-9]{1,4},? (?:bis |ter )?(?:rue|avenue|av\.|boulevard|bd|place|chemin|impasse|quai)"
+    r" (?:[\w'.-]{1,24} ?){1,5}",
     re.IGNORECASE,
 )
 _DIGIT = re.compile("[0-9]")
@@ -144,13 +158,13 @@ def scan(text: str, found: list[str]) -> str:
 
     if _LABEL_END.search(text):
         text = _labelled(text, found)
-    text = _VIN.sub(lambda match: mark("vehicle") if checks.vin(match[0]) else match[0], text)
+    text = _VIN.sub(lambda match: mark("vehicle") if _is_vin(match[0]) else match[0], text)
     text = _MBI.sub(lambda _: mark("health_plan"), text)
     text = _IMEI.sub(lambda match: mark("device") if checks.luhn(_digits(match[0])) else match[0], text)
     text = _DATE.sub(lambda _: mark("date"), text)
     if " " in text:
         text = _STREET.sub(lambda _: mark("address"), text)
-        text = _ZIP_IN_TEXT.sub(lambda match: _zipped(match, text, found), text)
+    text = _ZIP_IN_TEXT.sub(lambda match: _zipped(match, text, found), text)
     if _DAY_BEFORE_WORD.search(text):
         text = _DATE_IN_WORDS.sub(lambda _: mark("date"), text)
     return _ages(text, found) if _AGE_DIGITS.search(text) else text
@@ -186,10 +200,16 @@ def _ages(text: str, found: list[str]) -> str:
 
 
 def _zipped(match: re.Match[str], text: str, found: list[str]) -> str:
-    if not _ZIP_WORDS.search(text[max(0, match.start() - 16) : match.start()]):
+    """Five digits behind a state or the word, or with the four that only a ZIP code has."""
+    if len(match[0]) == 5 and not _ZIP_WORDS.search(text[max(0, match.start() - 16) : match.start()]):
         return match[0]
     found.append("postal_code")
     return zip3(match[0])
+
+
+def _is_vin(word: str) -> bool:
+    """By check digit, or by form: a maker outside of North America, four digits at the end."""
+    return checks.vin(word) or (word[0] in "JKLMNPRSTUVWXYZ" and word[1:3].isalpha() and word[-4:].isdigit())
 
 
 def _digits(text: str) -> str:

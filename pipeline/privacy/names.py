@@ -11,7 +11,7 @@ import re
 import unicodedata
 from typing import NamedTuple
 
-from pipeline.privacy import words
+from pipeline.privacy import vicinity, words
 
 
 class Name(NamedTuple):
@@ -89,19 +89,19 @@ for _group, _kind, _text in _GROUPS:
 for _word in _table(words.RECORD):
     _KNOWN[_word] = Name("hipaa", "medical_record")
 
-_PREFIXES = _table(words.PREFIXES) | _table(words.PEOPLE)
-_AROUND = _PREFIXES | _table(words.SUFFIXES)
-_NEUTRAL = _table(words.NEUTRAL_HEADS)
-_PEOPLE = _table(words.PEOPLE)
-_THINGS = _table(words.THINGS)
-_THING_SIGNS = _table(words.THING_SIGNS)
-_ALLOWED = _table(words.TEXT_ALLOWED)
+_PREFIXES = _table(vicinity.PREFIXES) | _table(vicinity.PEOPLE)
+_AROUND = _PREFIXES | _table(vicinity.SUFFIXES)
+_NEUTRAL = _table(vicinity.NEUTRAL_HEADS)
+_PEOPLE = _table(vicinity.PEOPLE)
+_THINGS = _table(vicinity.THINGS)
+_THING_SIGNS = _table(vicinity.THING_SIGNS)
+_ALLOWED = _table(vicinity.TEXT_ALLOWED)
 _NAME_NOUNS = _table(words.AMBIGUOUS_NAME)
-_OWNERS = _PEOPLE | words.table(words.NAME_OWNERS)
-_QUESTIONS = words.table(words.QUESTIONS)
+_OWNERS = _PEOPLE | words.table(vicinity.NAME_OWNERS)
+_QUESTIONS = words.table(vicinity.QUESTIONS)
 
 # These mean themselves only when nothing unknown stands before them: `table_cell`, `file_zip`, `hash_address`.
-_TIMID = words.table(words.TIMID)
+_TIMID = words.table(vicinity.TIMID)
 
 
 def classify(name: str) -> Name | None:

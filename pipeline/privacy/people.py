@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from pipeline.privacy import words
+from pipeline.privacy import vicinity, words
 
 _CAPITALISED = re.compile(
     r"(?:[^\W\d_a-z][^\W\d_]*(?:['’-][^\W\d_]+)*\.?|van|von|de|der|den|di|da|dos|del|la|le|el|al|bin|zu)"
 )
 _UNCASED = re.compile("[\u3041-\u30ff\u4e00-\u9fff\uac00-\ud7a3]+")
-_PAGE_WORDS = words.table(words.PAGE_WORDS)
+_PAGE_WORDS = words.table(vicinity.PAGE_WORDS)
 
 
 def looks_like_person(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
@@ -19,8 +20,12 @@ from pipeline.privacy.rules import Act, RuleBook
 from pipeline.privacy.standard import Standard
 from pipeline.privacy.values import Findings, Values
 
-RULES_VERSION = 2
+RULES_VERSION = 3
 """Counts up with every change of what the rules find or write, so that policy_version changes with them."""
+
+
+_WEIGHT = re.compile("[01](?:[.][0-9]{1,3})?")
+"""The `q=0.9` of an Accept-Language header, which is no search."""
 
 
 class Filtered(NamedTuple):
@@ -118,6 +123,8 @@ def _engine(plans: Plans, pseudonyms: Pseudonyms, hash_addresses: bool) -> Engin
             return None if findings.keep.allows(rule.purpose) else rule.kind
         if rule.act == Act.NAME:
             return rule.kind if not rule.purpose and people.looks_like_person(value) else None
+        if rule.kind == "free_text" and _WEIGHT.fullmatch(value):
+            return None
         return rule.kind if rule.act in (Act.REDACT, Act.ADDRESS, Act.ZIP, Act.PSEUDONYM) else None
 
     detectors = Values(hipaa=book.hipaa, nested=nested, parameter=parameter, matters=book.parameters.__getitem__)

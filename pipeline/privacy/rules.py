@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from pipeline.clients import PrivacyLevel
-from pipeline.privacy import consent, names, record, words
+from pipeline.privacy import consent, names, record, vicinity, words
 from pipeline.privacy.values import Context, unquoted
 
 
@@ -100,15 +100,14 @@ class Parameters(dict[str, bool]):
         return answer
 
 
-_LABELS = words.table(words.FIELD_LABELS)
-_CONTENTS = words.table(words.FIELD_CONTENTS)
-_PARTS_OF_NAME = frozenset(["first", "last", "given", "family", "middle"])
-_SKIPPED_COLUMNS = ("id", "event_id", "batch_id", "client_id", "timestamp", "created_at")
-_VERSIONS = words.table(words.VERSIONS)
-_THING_NUMBERS = words.table(words.THING_NUMBERS)
+_LABELS = words.table(vicinity.FIELD_LABELS)
+_CONTENTS = words.table(vicinity.FIELD_CONTENTS)
+_SKIPPED_COLUMNS = ("id", "event_id", "batch_id", "timestamp", "created_at")
+_VERSIONS = words.table(vicinity.VERSIONS)
+_THING_NUMBERS = words.table(vicinity.THING_NUMBERS)
 
 
-_ID_TAILS = words.table(words.ID_TAILS)
+_ID_TAILS = words.table(vicinity.ID_TAILS)
 
 
 @lru_cache(maxsize=4096)
@@ -150,7 +149,10 @@ class RuleBook:
             self,
             {name: Rule(Act.SKIP, self.plain) for name in _SKIPPED_COLUMNS}
             | address
-            | {"raw_event_data": Rule(Act.INSPECT, self.plain, inner=self.event)},
+            | {
+                "client_id": Rule(Act.INSPECT, self.numbers),
+                "raw_event_data": Rule(Act.INSPECT, self.plain, inner=self.event),
+            },
         )
         self.address = Rule(Act.REDACT, self.plain, kind="ip")
         self.agent = Rule(Act.REDACT, self.plain, kind="user_agent")
@@ -201,8 +203,8 @@ class RuleBook:
 
     def _unnamed(self, name: str) -> Rule | None:
         folded = "".join(names.split(name))
-        if folded in _PARTS_OF_NAME:
-            return Rule(Act.NAME, self.plain, kind="name", purpose="part")
+        if folded in vicinity.BESIDE_PEOPLE:
+            return Rule(Act.NAME, self.plain, kind=vicinity.BESIDE_PEOPLE[folded], purpose="part")
         if folded in _LABELS:
             return Rule(Act.LABEL, self.plain)
         if folded in _CONTENTS:

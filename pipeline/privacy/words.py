@@ -24,6 +24,9 @@ emailto mailto emailhash hashedemail emailsha256 sha256email emailmd5 md5email s
 """
 
 PHONE = """
+festnetznummer mobielenummer telefonnecislo telefonnicislo mobitel brojtelefona brojmobitela telefonskastevilka
+talrunis talrunanumurs telefonas
+telefoninumber mobiltelefonszam numarmobil
 phone phones telephone telephones tel phonenumber phonenumbers phoneno phonenr phonenum telno telnr telnumber
 telephonenumber telephoneno mobile mobilephone mobilenumber mobileno mobilenr cell cellphone cellnumber
 cellphonenumber cellular fax faxnumber faxno telefax telefaxnummer landline homephone workphone dayphone
@@ -42,6 +45,9 @@ telefonmobil telefonnumarasi telefonno ceptelefonu cepno ceptel τηλεφωνο
 """
 
 NAME = """
+kundenname ihrname votrenom prenomnom klantnaam uwnaam namnfullt fullstandigtnamn fuldenavn nimikoko numefamilie
+презиме
+priimek imeinpriimek nomprenoms celejmeno menoapriezvisko vardaspavarde vardsuzvards
 firstname lastname surname forename forenames surnames givenname givennames familyname fullname middlename
 maidenname legalname birthname preferredname realname personname peoplename contactname contactperson recipientname
 customername clientname username1st buyername shoppername guestname membername patientname employeename ownername
@@ -71,6 +77,7 @@ name names nom nome nombre naam namn navn nimi nazwa nev nume imię назван
 """
 
 USERNAME = """
+kayttajatunnus korisnickoime uporabniskoime kasutajanimi lietotajvards
 username usernames userlogin login loginname loginid nickname nick screenname userhandle twitterhandle
 instagramhandle skype skypeid skypename telegram telegramid telegramusername linkedinurl facebookprofile
 instagramusername tiktokusername discordusername wechat wechatid wechatnumber benutzername nutzername
@@ -81,6 +88,7 @@ brugernavn kayttajanimi felhasznalonev uzivatelskejmeno kullaniciadi логин 
 """
 
 ADDRESS = """
+woonadres ulica ulicaibroj naslov adrese aadress gatve tanav kucnibroj hisnastevilka domicilu
 address addresses addr addressline addresslines fulladdress streetaddress street streetname streetno streetnumber
 streetline housenumber houseno housename buildingnumber apartment apartmentnumber aptnumber aptno flatnumber
 unitnumber pobox homeaddress workaddress mailingaddress postaladdress deliveryaddress residentialaddress residence
@@ -99,6 +107,7 @@ sokak mahalle acikadres adresi teslimatadresi διευθυνση οδος адр
 """
 
 POSTAL_CODE = """
+postanskibroj postnastevilka пощенскикод pastokodas pastaindekss postiindeks sihtnumber
 zip zipcode zipcodes zips zippostal postcode postcodes postalcode postalcodes postal postalzip zippostalcode postzip
 zip4 zip5 zipplus4 plz postleitzahl codepostal codigopostal codigospostales codicepostale codicediavviamentopostale
 cep postnummer postnr kodpocztowy postinumero iranyitoszam irsz psc codpostal postakodu postindex почтовыйиндекс
@@ -106,6 +115,9 @@ cep postnummer postnr kodpocztowy postinumero iranyitoszam irsz psc codpostal po
 """
 
 BIRTH = """
+luogonascita szuletesiido датанараждане датанараждането datumrodenja datumrodjenja datumrojstva gimimodata
+dzimsanasdatums sunniaeg
+sunnikuupaev datumnarozeni datanasteri
 dob birthdate birthdates dateofbirth birthday birthdays bday birth birthyear birthmonth yearofbirth monthofbirth
 dayofbirth placeofbirth birthplace birthdt dateofbirthday geburtsdatum geburtstag geburtsort geburtsjahr gebdatum
 gebdat datenaissance datedenaissance lieudenaissance anneedenaissance naissance fechanacimiento fechadenacimiento
@@ -118,6 +130,7 @@ datumnarozeni datumnarodenia datanasterii datumrodenja dogumtarihi dogumgunu dog
 """
 
 NATIONAL_ID = """
+numerpaszportu nss numeronss partitaiva αφμ αμκα davcnastevilka davcna nip numernip vatnumber osobnyidentifikator
 ssn ssnlast4 last4ssn ssn4 socialsecurity socialsecurityno socialsecuritynumber socialsecuritynr
 socialinsurancenumber nationalid nationalidno nationalidnumber nationalidentifier nationalidentitynumber
 nationalinsurance nationalinsurancenumber nationalinsuranceno nino ninumber nhs nhsnumber nhsno identitycard
@@ -147,6 +160,7 @@ adoazonosito szemelyiszam tckimlik tckimlikno tckn kimlikno kimliknumarasi vergi
 """
 
 CARD = """
+tarjetacredito cartaocredito cislokarty brojkartice numarcard kartesnumurs
 cardnumber cardno cardnum cardnr creditcard creditcards creditcardno creditcardnumber creditcardnum creditcardnr
 ccnumber ccnum ccno ccnr debitcard debitcardnumber paymentcard paymentcardnumber bankcard bankcardnumber cardpan
 primaryaccountnumber cvv cvv2 cvc cvc2 csc cardcvv cardcvc cardcode cardsecuritycode securitycode cccvv cccvc cccsc
@@ -161,6 +175,7 @@ kartakredytowa kreditkort kortnummer kredittkort luottokortti kortinnumero kredi
 """
 
 BANK = """
+kontonumber brojracuna stevilkaracuna cisloucet saskaitosnumeris kontanumurs arvelduskonto
 iban ibannumber ibannr bic swiftbic bicswift bankaccount bankaccountno bankaccountnumber accountnumber accountno
 accountnum acctnumber acctno acctnum routingnumber routingno abarouting abanumber sortcode bsbnumber clabe
 bankdetails banknumber kontonummer kontonr kontoverbindung bankverbindung bankkonto bankleitzahl blz rib
@@ -171,6 +186,7 @@ bankahesabi номерсчета расчетныйсчет 口座番号 银行�
 """
 
 CREDENTIAL = """
+κωδικος κωδικοςπροσβασης парола lozinka geslo slaptazodis parole parool pincode
 password passwords passwd passcode passphrase pwd userpassword newpassword oldpassword confirmpassword
 passwordconfirm passwordconfirmation currentpassword repeatpassword passwort passworter kennwort motdepasse mdp
 contrasena contrasenia clavedeacceso palavrapasse senha wachtwoord haslo losenord passord adgangskode kodeord
@@ -332,157 +348,4 @@ komentarz uwagi pytanie meddelande kommentarer fraga melding viesti kommentti uz
 mesaj yorum aciklama сообщение комментарий комментарии вопрос примечание メッセージ お問い合わせ お問い合わせ内容
 備考 コメント 留言 备注 评论 消息 메시지 문의내용 chatmessage chattext transcript answertext inputtext usertext
 usermessage emailbody smsbody
-"""
-
-TEXT_ALLOWED = """
-title pagetitle documenttitle productname producttitle producttype productcategory category categories categoryname
-itemcategory brand brandname variant sku currency coupon couponcode promotion promotionname campaign campaignname
-utmsource utmmedium utmcampaign utmterm utmcontent utmid eventtype eventname eventcategory eventaction eventlabel
-event action buttontext linktext ctatext elementtext elementid elementclass formname formid formtitle listname
-contentgroup pagetype pagecategory sectionname experiment experimentname variantname plan planname paymentmethod
-shippingmethod shippingtier affiliation status type language locale timezone browser browsername os osname platform
-device devicetype country countryname region state useragent viewport screen appname appversion version referrer url
-path href src selector xpath classname tagname itemname videotitle videoname filename
-"""
-
-# --- words that decide whose name a `name` is -------------------------------------------------------------------------
-
-PEOPLE = """
-user users customer customers client clients contact contacts contactinfo contactdetails person people persons lead
-leads patient patients guest guests member members subscriber employee employees owner buyer shopper recipient
-recipients sender billing shipping billingdetails shippingdetails billinginfo shippinginfo billingto shipto billto
-personal personalinfo personaldetails personalia applicant applicants attendee attendees participant participants
-passenger passengers traveler traveller travelers travellers driver spouse children mother father kids student
-students tenant insured beneficiary signer signatory cardholder holder payer payee profile userprofile userinfo
-userdata customerinfo customerdata customerdetails leaddata formdata formvalues formfields registrant registration
-emergencycontact nextofkin kunde kunden kontakt nutzer benutzer empfanger rechnungsempfanger patientin destinataire
-utilisateur cliente clientes usuario contacto destinatario utente contatto usuarios contato klant klanten gebruiker
-contactpersoon klient kunddata anvandare kontaktperson asiakas musteri клиент пользователь контакт получатель 顧客
-お客様 用户 客户 고객 사용자
-"""
-
-THINGS = """
-product products item items lineitem lineitems cart basket cartitems sku skus variant variants offer offers
-promotion promotions coupon coupons discount discounts campaign campaigns event events page pages site website brand
-brands category categories collection collections plan plans package file files attachment document asset media
-video videos image images song album book course module feature app apps application extension plugin theme browser
-os platform screen viewport engine cpu gpu network carrier experiment experiments test tests abtest flag flags
-segment segments audience goal goals funnel step steps button buttons link links element elements widget component
-target currenttarget section banner creative ad ads adgroup adset placement keyword form forms template layout tag
-tags topic list lists menu navigation country currency language locale timezone region store stores shop branch
-warehouse venue school company companies organization organisation organizations business brandinfo vendor vendors
-supplier suppliers manufacturer merchant provider publisher advertiser channel source medium partner affiliate
-attribution utm metric metrics measure timing performance resource resources error errors exception stack font fonts
-hotel flight route station airport listing listings job jobs vacancy ticket tickets seat method taxes produkt
-produkte artikel produit produits articles article producto productos articulo articulos prodotto prodotti articolo
-articoli produto produtos produkty produkter tuote tuotteet urun urunler товар товары 商品 产品 상품
-"""
-
-THING_SIGNS = """
-sku price quantity qty unitprice listprice saleprice currency discount gtin ean upc isbn mpn asin variant brand
-category itemcategory productid productcategory itemid productsku itemvariant stock instock availability weight
-color colour size campaignid bannerid creativeid promotionid promoid formid elementid buttonid href src selector
-classname classlist tagname version mimetype extension filesize bytes prix precio prezzo preis preco prijs cena pris
-hinta fiyat цена 価格 价格 가격 menge anzahl quantite cantidad quantita quantidade aantal ilosc antal
-"""
-
-# --- words around a name that change what it means --------------------------------------------------------------------
-
-PREFIXES = """
-billing bill shipping ship delivery invoice payment payer user users customer client contact home work office
-business company private personal primary secondary main alternate alternative alt other your my our new old current
-previous former prior member guest lead recipient sender receiver owner account acct profile parent guardian patient
-employee applicant buyer seller shopper subscriber admin person people emergency insured beneficiary spouse partner
-child form field input frm txt fld data raw value the a crm erp wp checkout order registration register signup
-signin login newsletter subscribe subscription footer header popup modal leadform webform cf7 wpforms gform hs
-hubspot mktg marketo salesforce sf shopify woocommerce paypal stripe klaviyo enter confirm confirmation repeat
-retype verify verification validate hashed sha256 md5 sha1 hash encrypted plain text student passenger traveler
-traveller driver tenant participant attendee donor volunteer visitor person1 person2 mobile daytime evening
-rechnungs rechnung liefer lieferung kunden kunde kontakt privat geschaft livraison facturation facturacion envio
-cliente contacto fatturazione spedizione contatto faturamento entrega contato factuur bezorg klant contactpersoon
-faktura dostawa klient legal full complete valid real default preferred requested submitted entered typed gift giver
-giftrecipient friend friends referral referred reporter manager
-"""
-
-SUFFIXES = """
-field input value val text txt string number no nr num confirm confirmation confirmed2 repeat retype again full raw
-hash hashed sha256 md5 sha1 plain encrypted primary secondary home work mobile office private business billing
-shipping main alt alternate other address addr line new old current previous entered submitted typed param data info
-details normalized canonical lower lowercase clean original local international intl e164 formatted ext extension
-area linea ligne zeile regel one two three list array entry answer response content
-"""
-
-NEUTRAL_HEADS = """
-type types kind status state verified valid validity isvalid invalid count counts total consent consented optin
-optout opted subscribed subscription unsubscribed subscribe enabled disabled required optional provider domain
-domains campaign campaigns template templates subject model brand os format formats placeholder error errors length
-visible hidden clicked clicks click sent opened open opens bounced bounce delivered preference preferences pref
-prefs language lang locale country countrycode carrier rate ratio score quality index position time times timestamp
-duration ms seconds color colour width height version mode method methods flag flags marketing newsletter frequency
-notifications notification settings setting permission permissions allowed exists present provided filled completed
-focused touched dirty changed blur focus match matches strength policy rules rule reset resetlink forgot app apps
-service server button btn cta icon banner form page section step view event action category segment listid source
-medium channel tracking pixel tag tags plan tier level currency price cost amount fee size unit units case cases
-screen accessories accessory stand charger cable cover linetype region zone timezone max min limit
-"""
-
-# --- words about names of members that are no kind of their own -------------------------------------------------------
-
-QUESTIONS = """
-is has have can allow allows show hide enable accepts accept wants want should use no with without require utm
-"""
-
-FIELD_LABELS = """
-field label key fieldname fieldid fieldlabel inputname inputid inputlabel question property attribute formfield
-elementname parameter param placeholder prompt fieldkey variablename slug type inputtype fieldtype
-"""
-
-FIELD_CONTENTS = """
-value values val answer answers response responses content contents input inputvalue fieldvalue newvalue oldvalue
-currentvalue text rawvalue displayvalue selected selectedvalue entered
-"""
-
-VERSIONS = """
-version versions release build firmware osversion appversion sdkversion libraryversion
-"""
-
-THING_NUMBERS = """
-order orders transaction transactions invoice receipt product item sku ean gtin upc isbn asin mpn tracking shipment
-parcel ticket booking reservation payment refund coupon voucher campaign ad adset adgroup creative placement keyword
-event request trace span correlation build commit revision hash checksum etag nonce uuid guid serialless position
-price total subtotal amount revenue tax discount quantity cost timestamp time ts cart checkout basket list variant
-page post article job query cache form experiment bestellung bestellnummer auftrag rechnung commande facture pedido
-factura ordine fattura fatura bestelling factuur zamowienie
-"""
-
-ID_TAILS = """
-id ids no nr num number numbers code codes ref reference references key hash uuid guid token tokens value total amount
-price sku group status state count index rank date time timestamp ts version
-"""
-
-PAGE_WORDS = """
-sale summer winter spring autumn fall black friday cyber monday newsletter form button page banner shirt shoes shoe
-plan pro premium basic offer deal campaign launch test menu video gift card free trial download guide ebook webinar
-sign up signup login log in out contact us get started learn more add to cart buy now shop checkout home about
-product blue red green white default standard new old header footer hero section main primary secondary click view
-scroll event website site app web mobile email search the for and of with your our my submit request demo quote book
-call order purchase subscribe subscription lead conversion
-"""
-
-TIMID = """
-tel cell mobile mobil fax handy gsm movil portable address addr adres adresse adress via str rue gate gata calle rua
-cim vej ip ips zip postal cep plz psc mac lat lng lon coord coords ga gid scid awc kx clid fbp fbc city ort stad
-stadt ville mesto obec oras comune district metro region secret otp cookie cookies cc csc bic rib nir nie nif cif
-dni pps hetu vin targa serial udi license licence certificate account accounts acct birth nick login handle initials
-mail mails meil name names nom nome nombre naam namn navn nimi nev nume ime date dates datum data fecha dato age
-ages message messages msg note notes search query q question questions review reviews condition conditions request
-treatment photo photos picture pictures avatar avatars foto fotos uid muid fnr afm oib egn cnp cpf emso ua
-fingerprint skype telegram residence residency complement complemento jwt departement commune county town village
-locality suburb precinct street gps signature signatures biometric biometrics termin cita employer workplace psswd
-pass
-"""
-
-NAME_OWNERS = """
-first last given family account acct lead my your owner
-admin agent cardholder card parent guardian legal full real middle maiden
 """
