@@ -22,8 +22,9 @@ from pipeline.record import text_column
 QUARANTINE = ""
 """The client id under which the ledger counts events in quarantine."""
 
-_POISON = "!"
-"""Dead letters of nobody: records that could not even be attributed. No cell has them; no client id looks like this."""
+_NOBODYS = "!"
+"""Dead letters of nobody, which could not even be attributed, and what expired in quarantine. They are in no cell: what
+retention took doesn't come back. No client id looks like this."""
 
 _SEEN = frozenset(("out", "quarantine"))
 """Dispositions whose objects tell each event's id."""
@@ -54,7 +55,7 @@ def cells_of(state: HourState, wanted: Collection[str] | None) -> dict[str, Cell
     rows: dict[str, dict[tuple[UUID, tuple[datetime, str, str, str]], int]] = defaultdict(dict)
     for key, events in state.rows.items():
         owner = _owner(key[1][2], key[1][3])
-        if owner != _POISON and (owner in wanted if wanted is not None else owner != QUARANTINE):
+        if owner != _NOBODYS and (owner in wanted if wanted is not None else owner != QUARANTINE):
             rows[owner][key] = events
     objects: dict[str, list[CurrentObject]] = defaultdict(list)
     for item in state.objects:
@@ -67,7 +68,7 @@ def cells_of(state: HourState, wanted: Collection[str] | None) -> dict[str, Cell
 
 def _owner(client_id: str, fate: str) -> str:
     """`fate`: a disposition, or the kind of an object."""
-    return _POISON if not client_id and fate == "dead_letter" else client_id
+    return _NOBODYS if not client_id and fate in ("dead_letter", "expired") else client_id
 
 
 class Ownership:

@@ -72,6 +72,8 @@ class KafkaReader:
                     events: list[Taken] = []
                     before = last
                     for record in records:
+                        if kafka.is_fence(record):
+                            continue
                         position, _, commit_time = kafka.read_headers(record)
                         if position <= last:
                             continue  # a repeat, which the chunk didn't take either

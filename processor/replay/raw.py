@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping
 from uuid import UUID
 
-from database.ledger import Pool, cells, connected
+from database.ledger import Pool, cells, connected, layouts
 from database.ledger import chunks as ledger
 from database.ledger.stream import RawObjectRef
 from pipeline import rawfile
@@ -33,10 +33,12 @@ class RawReader:
 
     name = "raw"
 
-    def __init__(self, bucket: ObjectStore, pool: Pool, layouts: Layouts, pace: Pace) -> None:
+    def __init__(self, bucket: ObjectStore, pool: Pool, topic: str, partitions: int, pace: Pace) -> None:
+        """`partitions`: of a topic that has no layout yet."""
         self._bucket = bucket
         self._pool = pool
-        self._layouts = layouts
+        self._topic = topic
+        self._partitions = partitions
         self._pace = pace
 
     async def read(self, wanted: Wanted) -> AsyncIterator[Batch]:
@@ -51,10 +53,12 @@ class RawReader:
             refs = await cells.raw_objects_of(
                 connection, hour_of(wanted.hour * HOUR_MICROSECONDS), wanted.sources, after, until
             )
+            # Read now: all layouts of positions that were processed are in the ledger.
+            spread = await layouts.layouts_of(connection, self._topic, self._partitions)
         for partitions in passes(partitions_of(wanted.spans), wanted.events, MOST_EVENTS):
             last = after
             for ref in refs:
-                taken, seen = await asyncio.to_thread(self._pick, await self._get(ref), partitions, wanted.hour)
+                taken, seen = await asyncio.to_thread(_pick, await self._get(ref), partitions, spread, wanted.hour)
                 reached = Position.parse(ref.last_position)
                 yield Batch(events=taken, closed=_closed(partitions, reached, last))
                 last = reached
@@ -68,22 +72,6 @@ class RawReader:
         if ref is None:
             return None
         return next((line for at, _, line in rawfile.decode(await self._get(ref)) if at == position), None)
-
-    def _pick(self, body: bytes, partitions: Mapping[int, Partition], hour: int) -> tuple[list[Taken], int]:
-        taken: list[Taken] = []
-        seen = 0
-        for position, commit_time, line in rawfile.decode(body):
-            seen += 1
-            if commit_time // HOUR_MICROSECONDS != hour:
-                continue
-            try:
-                partition = partitions.get(self._layouts.partition_of_line(position, line))
-            except PoisonError:
-                continue  # a dead letter of nobody, in no cell
-            span = partition.span_at(position) if partition is not None else None
-            if span is not None:
-                taken.append((span.id, position, commit_time, line))
-        return taken, seen
 
     async def _get(self, ref: RawObjectRef) -> bytes:
         try:
@@ -109,3 +97,21 @@ class RawReader:
 
 def _closed(partitions: Mapping[int, Partition], position: Position, before: Position) -> list[UUID]:
     return [chunk_id for partition in partitions.values() for chunk_id in partition.closed_by(position, before)]
+
+
+def _pick(body: bytes, partitions: Mapping[int, Partition], spread: Layouts, hour: int) -> tuple[list[Taken], int]:
+    """(the events of `hour` in these chunks, how many events the file has)."""
+    taken: list[Taken] = []
+    seen = 0
+    for position, commit_time, line in rawfile.decode(body):
+        seen += 1
+        if commit_time // HOUR_MICROSECONDS != hour:
+            continue
+        try:
+            partition = partitions.get(spread.partition_of_line(position, line))
+        except PoisonError:
+            continue  # a dead letter of nobody, in no cell
+        span = partition.span_at(position) if partition is not None else None
+        if span is not None:
+            taken.append((span.id, position, commit_time, line))
+    return taken, seen
