@@ -8,6 +8,7 @@ refusal. A gpc signal refuses everything, and so does dnt for clients who say so
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from pipeline.clients import Client, ConsentMode
 
@@ -132,9 +133,14 @@ class Rules:
 
 def printed(scope: Scope, decision: Decision) -> str:
     """The `consent` member of `privacy`, as JSON."""
+    return _printed(decision.status, decision.analytics, decision.marketing, scope.gpc, scope.dnt)
+
+
+@lru_cache(maxsize=256)
+def _printed(status: str, analytics: bool, marketing: bool, gpc: bool, dnt: bool) -> str:
     return (
-        f'{{"status":"{decision.status}","analytics":{_json(decision.analytics)},"marketing":{_json(decision.marketing)}'
-        f',"gpc":{_json(scope.gpc)},"dnt":{_json(scope.dnt)}}}'
+        f'{{"status":"{status}","analytics":{_json(analytics)},"marketing":{_json(marketing)}'
+        f',"gpc":{_json(gpc)},"dnt":{_json(dnt)}}}'
     )
 
 

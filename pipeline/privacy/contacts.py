@@ -27,6 +27,7 @@ _AT_WORD = re.compile(
     re.IGNORECASE,
 )
 _DOT_WORD = r"(?:[ ]{0,2}[\[({<][ ]?(?:dot|punkt|point|punto|\.)[ ]?[\])}>][ ]{0,2}|[ ](?:dot|punkt)[ ])"
+_DOT_WORDS = re.compile(" (?:dot|punkt) ", re.IGNORECASE)
 _SPELLED_DOMAIN = re.compile(
     rf"[\w-]{{1,63}}+(?:(?:(?P<word>{_DOT_WORD})|\.)[\w-]{{1,63}}+){{0,4}}(?:(?P<last>{_DOT_WORD})|\.)[^\W\d_]{{2,24}}(?![\w-])",
     re.IGNORECASE,
@@ -60,6 +61,11 @@ def emails(text: str, found: list[str]) -> str:
         found.append("email")
         done = match.end()
     return "".join(out) + text[done:] if out else text
+
+
+def spells_dots(text: str) -> bool:
+    """Whether a dot is spelled out between blanks."""
+    return _DOT_WORDS.search(text) is not None
 
 
 def spelled_emails(text: str, found: list[str]) -> str:

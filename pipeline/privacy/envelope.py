@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pipeline.clients import PrivacyLevel
 from pipeline.privacy import record
 from pipeline.privacy.errors import UnparsableRecord
-from pipeline.privacy.plan import LONGEST_PATH
+from pipeline.privacy.plan import LONGEST_PATH, OURS
 from pipeline.privacy.redaction import NO_HASH
 
 MOST_PATHS = 100
@@ -18,7 +18,6 @@ MOST_PATHS = 100
 ENCRYPTION = "aws:kms"
 """How objects with records of level hipaa are stored, and what these records say: SSE-KMS."""
 
-_OURS = frozenset(("privacy", "ip_hash", "ip_hash_key_version"))
 _HASH = re.compile('"[0-9a-f]{64}"')
 _VERSION = re.compile("[0-9]{1,9}")
 
@@ -56,7 +55,7 @@ def open_envelope(text: str, *, addresses: bool = True) -> Envelope:
         if cut_to_next:
             done, cut_to_next = start, False
         meaning = record.unescape(name)
-        if meaning == "privacy" or (addresses and meaning in _OURS):
+        if meaning == "privacy" or (addresses and meaning in OURS):
             found[meaning] = text[start:end].partition(":")[2].strip()
             kept.append(text[done : start if first else previous_end])
             done, cut_to_next = end, first
@@ -74,8 +73,8 @@ def open_envelope(text: str, *, addresses: bool = True) -> Envelope:
     return Envelope("".join(kept), _earlier_paths(found.get("privacy", "")), fragment)
 
 
-def print_envelope(text: str, level: str, version: str, paths: list[str], said: str) -> str:
-    """`text`, an object, with the member spliced in before its end. Paths are printed as they stand in the record."""
+def print_envelope(level: str, version: str, paths: Iterable[str], said: str) -> str:
+    """The member, as it stands in a record. Paths are printed as they stand there."""
     listed = sorted({path for path in paths if path})
     more = ""
     if len(listed) > MOST_PATHS:
@@ -83,12 +82,8 @@ def print_envelope(text: str, level: str, version: str, paths: list[str], said: 
         listed = listed[:MOST_PATHS]
     printed = '","'.join(listed).replace(record.QUOTE, '\\"').replace(record.BACKSLASH, "\\\\")
     printed = f'["{printed}"]' if listed else "[]"
-    comma = "" if text[:-1].strip() == "{" else ","
     said = f'{said},"encryption":"{ENCRYPTION}"' if level == PrivacyLevel.HIPAA else said
-    return (
-        f'{text[:-1]}{comma}"privacy":{{"level":"{level}","policy_version":"{version}","redacted":{printed}{more}'
-        f',"consent":{said}}}}}'
-    )
+    return f'"privacy":{{"level":"{level}","policy_version":"{version}","redacted":{printed}{more},"consent":{said}}}'
 
 
 def members(text: str) -> Iterator[tuple[str, int, int]]:

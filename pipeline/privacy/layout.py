@@ -36,7 +36,11 @@ class Folded(dict[str, str]):
     """Structural pieces without blanks, their literals as one letter: n, N (a long number), c (true, false, null)."""
 
     def __missing__(self, piece: str) -> str:
-        folded = "".join(map(_letter, record.structure(piece)))
+        number = piece[1:-1]
+        if piece[:1] == ":" and piece[-1:] == "," and number.isascii() and number.isdigit() and number[0] != "0":
+            folded = ":N," if len(number) >= LONG_DIGITS else ":n,"  # a serial number: never seen before
+        else:
+            folded = "".join(map(_letter, record.structure(piece)))
         if len(piece) <= _LONGEST:
             if len(self) >= _MOST:
                 self.clear()

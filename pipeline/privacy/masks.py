@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pipeline.privacy import contacts
+
 _INVISIBLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\u3164"
 )
@@ -104,9 +106,13 @@ MASKS = (
 
 
 def suspected(body: str) -> bool:
-    """Whether a body without any hint of an identifier may hide one in base64 or in foreign characters."""
-    return (len(body) >= _SHORTEST and _BASE64_ANCHOR.search(body) is not None) or (
-        not body.isascii() and _FOREIGN.search(body) is not None
+    """Whether a body without any hint of an identifier may hide one in base64, in foreign characters or spelled out."""
+    if len(body) < _SHORTEST:
+        return not body.isascii() and _FOREIGN.search(body) is not None
+    return (
+        _BASE64_ANCHOR.search(body) is not None
+        or (" " in body and contacts.spells_dots(body))
+        or (not body.isascii() and _FOREIGN.search(body) is not None)
     )
 
 

@@ -145,7 +145,7 @@ class Finder:
     At most `LIMIT` candidates are examined, so that a hostile text costs no more than a long one; then `Excess`.
     """
 
-    LIMIT = 4000
+    LIMIT = 2000
     __slots__ = ("_identifiers", "_left", "found")
 
     def __init__(self, *, identifiers: bool) -> None:

@@ -22,6 +22,9 @@ LONGEST_PATH: Final = 400
 WHOLE: Final = -1
 """The literal ordinal of a place that is a string."""
 
+OURS: Final = frozenset(("privacy", "ip_hash", "ip_hash_key_version"))
+"""Members that the engine adds to a record, and takes out of one that it is given."""
+
 _CODE: Final = (1 << OP_BITS) - 1
 _PASSED_ON = frozenset((Act.REDACT, Act.IDENTIFIER, Act.AGENT, Act.ZIP, Act.PSEUDONYM))
 _OUTRANKED = frozenset((Act.INSPECT, Act.CONTENT, Act.LABEL, Act.NAME, Act.DATE, Act.AGE))
@@ -92,6 +95,10 @@ class Plan:
     renamed: list[Renamed] = field(default_factory=list)
     hits: list[tuple[str, str]] = field(default_factory=list)
     """Paths and kinds of containers that count as redacted."""
+    ours: bool = False
+    """Whether the outermost object has a member that only the engine itself writes."""
+    agents: list[tuple[int, str]] = field(default_factory=list)
+    """User agents: index, path."""
 
 
 def compile_plan(shape: Layout, names: tuple[str, ...], book: RuleBook, outermost: RuleSet) -> Plan:
@@ -116,6 +123,8 @@ def compile_plan(shape: Layout, names: tuple[str, ...], book: RuleBook, outermos
         if code == layout.NAME:
             key = next(name)
             rule = rules[key]
+            if len(stack) == 1 and (key in OURS or ("\\" in key and record.unescape(key) in OURS)):
+                plan.ours = True
             if rule is not None and rule.names_itself:
                 _rename(plan, op >> OP_BITS, key, prefix, ordinal, rule)
                 key, rule = f"[{ordinal}]", None
@@ -250,6 +259,8 @@ def _string(
             _inspect(plan, place, rule.context)
         case Act.IDENTIFIER:
             plan.identifiers.append((place.piece, place.path, place.scope, rule))
+        case Act.AGENT if not reduced:
+            plan.agents.append((place.piece, place.path))
         case Act.LABEL:
             group = group or Group()
             group.labels.append(place.piece)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from pipeline.clients import Client, PrivacyLevel
 from pipeline.privacy import consent, people, record
-from pipeline.privacy.envelope import ENCRYPTION, Envelope, open_envelope, print_envelope
+from pipeline.privacy.envelope import ENCRYPTION, MOST_PATHS, open_envelope, print_envelope
 from pipeline.privacy.errors import PolicyError, UnparsableRecord
 from pipeline.privacy.pseudonyms import Pseudonyms
 from pipeline.privacy.redaction import Engine, Plans, Redaction
@@ -24,6 +24,7 @@ RULES_VERSION = 3
 """Counts up with every change of what the rules find or write, so that policy_version changes with them."""
 
 
+_REMEMBERED = 256
 _WEIGHT = re.compile("[01](?:[.][0-9]{1,3})?")
 """The `q=0.9` of an Accept-Language header, which is no search."""
 
@@ -46,13 +47,14 @@ class Filtered(NamedTuple):
 class Policy:
     """What happens to a client's records. Not for use by several threads at once: it remembers what it has seen."""
 
-    __slots__ = ("_engine", "_rules", "_standard", "level", "version")
+    __slots__ = ("_endings", "_engine", "_rules", "_standard", "level", "version")
 
     def __init__(self, client: Client, pseudonyms: Pseudonyms | None) -> None:
         self.level = client.privacy_level
         self._rules = consent.Rules.of(client)
         self._engine = _engine(_plans(self.level), pseudonyms, client.ip_collection_enabled) if pseudonyms else None
         self.version = _version(client, self._rules, pseudonyms)
+        self._endings: dict[tuple[tuple[str, ...], str], str] = {}
         self._standard = Standard(self.version, self._rules, keep_addresses=client.ip_collection_enabled)
 
     def apply(self, line: bytes, *, page: bool = False) -> Filtered:
@@ -64,21 +66,31 @@ class Policy:
             plain, removed = self._standard.apply(line, page=page)
             return Filtered(plain, ("ip",) if removed else ())
         book = self._engine.plans.book
-        envelope = open_envelope(record.decode(line))
-        redaction = Redaction(
-            self._engine, envelope.text, book.page if page else book.column, previous_hash=envelope.ip_hash
-        )
+        outermost = book.page if page else book.column
+        text, envelope = record.decode(line), None
+        redaction = Redaction(self._engine, text, outermost)
+        if redaction.ours:
+            envelope = open_envelope(text)
+            redaction = Redaction(self._engine, envelope.text, outermost, previous_hash=envelope.ip_hash)
         decision = redaction.decide(self._rules)
         if self._rules.drop and not decision.analytics:
             return Filtered(None, ("consent",))
         redaction.run()
-        return Filtered(self._close(redaction, envelope, decision), tuple(redaction.kinds))
-
-    def _close(self, redaction: Redaction, envelope: Envelope, decision: consent.Decision) -> bytes:
         text = redaction.text()
-        paths = envelope.still_there(text, redaction.paths) if envelope.redacted else redaction.paths
-        said = consent.printed(redaction.scope, decision)
-        return print_envelope(text, self.level.value, self.version, paths, said).encode()
+        paths = envelope.still_there(text, redaction.paths) if envelope else redaction.paths
+        ending = self._ending(tuple(paths), consent.printed(redaction.scope, decision))
+        return Filtered((text[:-1] + (ending if '"' in text else ending[1:])).encode(), tuple(redaction.kinds))
+
+    def _ending(self, paths: tuple[str, ...], said: str) -> str:
+        """The `privacy` member with its comma and the closing bracket; few different ones follow each other."""
+        ending = self._endings.get((paths, said))
+        if ending is None:
+            ending = f",{print_envelope(self.level.value, self.version, paths, said)}}}"
+            if len(self._endings) >= _REMEMBERED:
+                self._endings.clear()
+            if len(paths) <= MOST_PATHS:
+                self._endings[paths, said] = ending
+        return ending
 
 
 def compile_policy(client: Client, *, pseudonym_keys: Mapping[int, bytes]) -> Policy:

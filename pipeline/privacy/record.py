@@ -22,7 +22,6 @@ QUOTE = "\x01"
 BARE = "\x02"
 """Around a piece that shall lose its quotation marks: a string replaced by null or by an object."""
 
-_OPENING, _CLOSING = f'"{BARE}', f'{BARE}"'
 _CONTROLS = bytes(range(32))
 _WRONG_ESCAPE = re.compile(r'\\(?!["\\/bfnrt]|u[0-9a-fA-F]{4})')
 NUMBER = r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?(?![0-9.a-zA-Z+-])"
@@ -60,7 +59,10 @@ def join(pieces: list[str]) -> str:
     """The inverse of `cut`; pieces between BARE marks lose their quotation marks."""
     text = '"'.join(pieces)
     if BARE in text:
-        text = text.replace(_OPENING, "").replace(_CLOSING, "")
+        # Literal and text take turns; each text still has the quotation marks of the literals beside it.
+        parts = text.split(BARE)
+        parts[2:-1:2] = [part[1:-1] for part in parts[2:-1:2]]
+        text = "".join((parts[0][:-1], *parts[1:-1], parts[-1][1:]))
     if QUOTE in text:
         text = text.replace(QUOTE, '\\"')
     if BACKSLASH in text:
@@ -91,6 +93,8 @@ def unescape(body: str) -> str:
 
 def escape(meaning: str) -> str:
     """The body of a string that means `meaning`, in the form that pieces have."""
+    if meaning.isascii() and meaning.isprintable() and '"' not in meaning and "\\" not in meaning:
+        return meaning
     try:
         meaning.encode()
     except UnicodeEncodeError:

@@ -26,7 +26,7 @@ _REQUIRED = re.compile(
 _FORM = re.compile("(?:lead_)?(?:form_submit|signup|subscription|lead|registration|contact)$")
 _LONGEST_LABEL: Final = 128
 _MOST_LABELS: Final = 8192
-_MOST_LAYOUTS: Final = 1024
+_MOST_PLANS: Final = 1024
 _LARGEST_LAYOUT: Final = 400
 """Pieces of the largest text whose plan is kept: what is larger hardly comes twice."""
 
@@ -40,29 +40,35 @@ class Plans:
         self.book = book
         self.literals = Literals()
         self._folded = Folded()
-        self._layouts: dict[Shape, Layout] = {}
-        self._known: dict[tuple[RuleSet | Shape | tuple[str, ...], ...], Plan] = {}
+        self._layouts: dict[Shape, tuple[Layout, dict[tuple[str, ...], dict[RuleSet, Plan]]]] = {}
+        self._known = 0
 
     def plan(self, pieces: list[str], outermost: RuleSet) -> Plan:
         """The plan for `pieces`. Raises UnparsableRecord when they are no JSON object or array."""
         shape = tuple(map(self._folded.__getitem__, pieces[::2]))
-        read = self._layouts.get(shape)
-        if read is None:
-            read = layout.read(shape)
+        known = self._layouts.get(shape)
+        if known is None:
+            known = (layout.read(shape), {})
             if len(shape) <= _LARGEST_LAYOUT:
-                if len(self._layouts) >= _MOST_LAYOUTS:
-                    self._layouts.clear()
-                self._layouts[shape] = read
+                self._layouts[shape] = known
+        read, plans = known
         names = read.names(pieces)
-        asked = (outermost, shape, names)
-        plan = self._known.get(asked)
+        by_rules = plans.get(names)
+        plan = None if by_rules is None else by_rules.get(outermost)
         if plan is None:
             plan = compile_plan(read, names, self.book, outermost)
             if len(shape) <= _LARGEST_LAYOUT and sum(map(len, names)) <= 8 * _LARGEST_LAYOUT:
-                if len(self._known) >= _MOST_LAYOUTS:
-                    self._known.clear()
-                self._known[asked] = plan
+                self._remember(plans, names, outermost, plan)
         return plan
+
+    def _remember(
+        self, plans: dict[tuple[str, ...], dict[RuleSet, Plan]], names: tuple[str, ...], outermost: RuleSet, plan: Plan
+    ) -> None:
+        if self._known >= _MOST_PLANS:
+            self._layouts.clear()
+            self._known = 0
+        self._known += 1
+        plans.setdefault(names, {})[outermost] = plan
 
 
 @dataclass(slots=True)
@@ -86,7 +92,6 @@ class Redaction:
         "_literals",
         "_plan",
         "_previous_hash",
-        "_scopes",
         "kinds",
         "paths",
         "pieces",
@@ -99,7 +104,6 @@ class Redaction:
         self.pieces = record.cut(text)
         self._plan: Plan = engine.plans.plan(self.pieces, outermost)
         self.scope = Scope()
-        self._scopes = [self.scope]
         self._allowed: list[Decision] = []
         self.paths: list[str] = []
         self.kinds: list[str] = []
@@ -107,25 +111,28 @@ class Redaction:
         self._previous_hash = previous_hash
         self._literals: dict[int, dict[int, str]] = {}
 
+    @property
+    def ours(self) -> bool:
+        """Whether the text may have members of an earlier run, which must be taken out first."""
+        return self._plan.ours
+
     def decide(self, rules: consent.Rules) -> Decision:
         """Read what the record and its events say about consent; the record's own decision."""
         plan, pieces, literals = self._plan, self.pieces, self._engine.plans.literals
+        scopes = [self.scope]
         for _ in range(plan.scopes):
-            self._scopes.append(Scope(parent=self.scope))
+            scopes.append(Scope(parent=self.scope))
         for (index, literal, _, number), rule, _ in plan.consents:
             said = pieces[index] if literal == WHOLE else literals[pieces[index]][literal]
             if rule.act == Act.SIGNAL:
-                if consent.is_yes(said):
-                    self._scopes[number].signal(rule.purpose)
+                if said != "false" and consent.is_yes(said):
+                    scopes[number].signal(rule.purpose)
             elif said and not (said == "null" and literal != WHOLE):
-                self._scopes[number].say(rule.purpose, consent.is_yes(said))
+                scopes[number].say(rule.purpose, said == "true" or consent.is_yes(said))
         if plan.scopes:
-            consent.merge(self.scope, self._scopes[1:])
-            self._allowed = [rules.decide(scope) for scope in self._scopes]
-            return self._allowed[0]
-        decision = rules.decide(self.scope)
-        self._allowed = [decision]
-        return decision
+            consent.merge(self.scope, scopes[1:])
+        self._allowed = [rules.decide(scope) for scope in scopes]
+        return self._allowed[0]
 
     def inside(self, findings: Findings, depth: int) -> None:
         """For a text inside a record: the record's decision counts, whatever the text says."""
@@ -136,11 +143,12 @@ class Redaction:
         """Carry out the plan."""
         plan, pieces, allowed = self._plan, self.pieces, self._allowed
         paths, kinds = self.paths, self.kinds
+        harmless, identifier = self._engine.values.harmless, self._engine.pseudonyms.identifier
         for context, strings in plan.inspections.items():
             clean = context.clean
             for index, path, scope in strings:
                 body = pieces[index]
-                if body not in clean:
+                if body not in clean and not harmless(body, context):
                     self._inspect(index, path, scope, context)
         for index, path, scope, rule in plan.identifiers:
             body = pieces[index]
@@ -153,9 +161,22 @@ class Redaction:
                 pieces[index] = rule.removed
                 paths.append(path)
                 kinds.append(rule.kind)
+        for index, path in plan.agents:
+            body = pieces[index]
+            if body:
+                kept = values.redacted(body) if body[0] == "[" else None
+                if kept is None:
+                    pieces[index] = values.reduced_agent(body)
+                paths.append(path)
+                kinds.append(kept or "user_agent")
         for place, rule, member in plan.steps:
             if place.literal != WHOLE:
                 self._number(place, rule)
+            elif rule.act == Act.PSEUDONYM:
+                body = pieces[place.piece]
+                if body:
+                    pieces[place.piece] = identifier(record.unescape(body))
+                    self._hit(place.path, rule.kind)
             elif pieces[place.piece] and not (member is not None and agents.is_reduced(member, pieces[place.piece])):
                 self._apply(place, rule)
         for index, _, path, scope in plan.times:

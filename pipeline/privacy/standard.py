@@ -72,8 +72,8 @@ class Standard:
     def _print(self, said: _Said, paths: list[str]) -> bytes:
         scope = _scope(said)
         decision = self._rules.decide(scope)
-        printed = print_envelope("{}", "standard", self._version, paths, consent.printed(scope, decision))
-        return b"," + printed[1:].encode()
+        printed = print_envelope("standard", self._version, paths, consent.printed(scope, decision))
+        return f",{printed}}}".encode()
 
     def _again(self, envelope: Envelope, page: bool) -> tuple[bytes, bool]:
         """A record that the engine has seen before: what was removed then stays listed."""

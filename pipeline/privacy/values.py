@@ -24,6 +24,7 @@ _ANSWERS = 64
 _LONGEST_ANSWERED = 1_000
 _OVERSIZE = 100_000
 _LONG_TEXT = 2_000
+_LONGEST_STAMP = 40
 _DEEPEST = 6
 _MOST_PARTS = 2_000
 """More encoded parts than these in one string are not examined: the string is replaced whole."""
@@ -32,17 +33,18 @@ _MOST_PARTS = 2_000
 # around such a character is looked for behind it.
 _FORMS = (
     "|(?<=[0-9])(?:(?:[ \u00a0\u2009\u202f.,_\u2010-\u2013/()-]{0,3}[0-9]){5}"
+    "(?:[ \u00a0\u2009\u202f.,_\u2010-\u2013/()-]{0,3}[0-9]|[ -]?[A-Za-z+-])"
     "|\\.[0-9]{1,3}\\.[0-9]|\\.[0-9]{3}|[0-9][A-Za-z][0-9]{2} ?[A-Za-z])"
     "|(?<=[:.-])[0-9A-Fa-f]{0,4}[:.-][0-9A-Fa-f:]"
     "|(?<=[(<[{]) ?(?:at|AT|At|ät|a|arroba|chiocciola|arobase) ?[)>}\\]]"
-    "|(?<=[Dd])(?:ot|OT) |(?<=[Pp])(?:unkt|UNKT) "
     "|(?<=M)ozilla/"
 )
-_STRONG = re.compile(f"[@\u00b00-9:.M\uff20(<[{{dDpP-](?:(?<=[@\u00b0\uff20]){_FORMS})")
+_STRONG = re.compile(f"[@\u00b00-9:.M\uff20(<[{{-](?:(?<=[@\u00b0\uff20]){_FORMS})")
 _HINT = re.compile(
-    f"[@%&={{\\[\\\\\\x00\\x01\u00b00-9:.M\uff20(<dDpP-](?:(?<=[@%&={{\\[\\\\\\x00\\x01\u00b0\uff20]){_FORMS})"
+    f"[@%&={{\\[\\\\\\x00\\x01\u00b00-9:.M\uff20(<-](?:(?<=[@%&={{\\[\\\\\\x00\\x01\u00b0\uff20]){_FORMS})"
 )
-_HIPAA_HINT = re.compile("[0-9@%&={?#(<\\[\\\\\\x00\\x01\u00b0:\\s\uff20]|Mozilla/")
+_ANYTHING = re.compile("[^\\W_a-zA-Z]|[@%&=<(\\[{\\\\\\x00\\x01:]|[^\\x00-\\x7f]")
+"""What a text too long to be examined must not hold. Long runs of it are common, so one character decides."""
 _DIGITS = re.compile("[0-9](?:[ \u00a0\u2009\u202f._\u2010-\u2013/()-]{0,3}[0-9]){6}")
 _LETTERED = re.compile("[0-9](?:(?:[ .-]{0,2}[0-9]){5}|[0-9][A-Ta-t][0-9]{2})")
 _ACCOUNT = re.compile("[0-9]{2}(?<=[A-Za-z]{2}[0-9]{2})[ \u00a0.-]?[A-Za-z0-9]{3}")
@@ -61,7 +63,9 @@ _TIMESTAMP = re.compile(
 )
 _URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]{1,15}:)?//\S+|/\S*")
 _ADDRESS = re.compile(r"[^\s\"'<>]++")
+_SINGLE_ADDRESS = re.compile(r"(?:https?://|/)[^\s\"'<>{\[\\\x00\x01]++$")
 _QUERY = re.compile("[?#]")
+_QUERY_START = re.compile(r"\?[\w.~-]{1,80}=")
 _ESCAPED = re.compile("%[0-9A-Fa-f]{2}")
 _AGENT = re.compile(r"Mozilla/[0-9.]+ \([^\"]*")
 _IMAGE = re.compile(r"data:(?:image|video|audio)/")
@@ -123,16 +127,44 @@ class Values:
         self._parameter = parameter
         self._matters = matters
         self._answers: dict[tuple[str, Context, bool, bool], Found | None] = {}
-        self._hint = _HIPAA_HINT if hipaa else _HINT
 
     def inspect(self, body: str, context: Context, keep: Decision, depth: int = 0) -> Found | None:
         """The new body of a string, in `record`'s form; None when nothing in it is or was redacted.
 
         Identifiers go unless `keep` allows them.
         """
-        if not self._hint.search(body) and len(body) <= _LONG_TEXT and not masks.suspected(body):
-            context.remember(body)
+        if self.harmless(body, context):
             return None
+        if self._hipaa:
+            return self._cut(body, context, keep, depth)
+        start = body.find("?")
+        if start > 0 and _QUERY_START.match(body, start) and not ("{" in body or "[" in body or "\\" in body):
+            return self._address(body, start, context, keep, depth)
+        return self._examined(body, context, keep, depth)
+
+    def _cut(self, body: str, context: Context, keep: Decision, depth: int) -> Found | None:
+        """hipaa: a single address loses its query first, and what is left is often known."""
+        start = _QUERY.search(body) if _SINGLE_ADDRESS.match(body) else None
+        if start is None:
+            return self._examined(body, context, keep, depth)
+        base = body[: start.start()]
+        found = None if base in context.clean else self.inspect(base, context, keep, depth)
+        return Found(found.body, ["url", *found.kinds]) if found else Found(base, ["url"])
+
+    def _address(self, body: str, start: int, context: Context, keep: Decision, depth: int) -> Found | None:
+        """An address before and from its query on: many addresses share one query, and many queries one address."""
+        clean = context.clean
+        base, query = body[:start], body[start:]
+        before = None if base in clean else self.inspect(base, context, keep, depth)
+        behind = None if query in clean else self.inspect(query, context, keep, depth)
+        if before is None and behind is None:
+            if base in clean and query in clean:
+                context.remember(body)
+            return None
+        kinds = (before.kinds if before else []) + (behind.kinds if behind else [])
+        return Found((before.body if before else base) + (behind.body if behind else query), kinds)
+
+    def _examined(self, body: str, context: Context, keep: Decision, depth: int) -> Found | None:
         asked = (body, context, keep.analytics, keep.marketing)
         if not depth and asked in self._answers:
             return self._answers[asked]
@@ -143,6 +175,16 @@ class Values:
         if not depth:
             self._remember(asked, answer, context, findings)
         return answer
+
+    def harmless(self, body: str, context: Context | None = None) -> bool:
+        """Whether nothing in a string can be an identifier, by a search or two; `context` remembers it if so."""
+        if len(body) > _LONG_TEXT:
+            return len(body) > _OVERSIZE and not _ANYTHING.search(body)
+        if _HINT.search(body) or masks.suspected(body) or (self._hipaa and health.suspected(body)):
+            return False
+        if context is not None:
+            context.remember(body)
+        return True
 
     def _remember(
         self, asked: tuple[str, Context, bool, bool], answer: Found | None, context: Context, findings: Findings
@@ -156,7 +198,7 @@ class Values:
 
     def name_kind(self, name: str) -> str | None:
         """The kind of what makes a member's name itself personal."""
-        if "[REDACTED:" not in name and not self._hint.search(name) and not masks.suspected(name):
+        if "[REDACTED:" not in name and self.harmless(name[:_LONG_TEXT]):
             return None
         match = _MARKER.fullmatch(name)
         if match:
@@ -177,8 +219,10 @@ class Values:
                     found.kinds.append("url")
                     text = shorter
         if len(text) > _OVERSIZE:
-            return self._mark("oversize", found) if _HINT.search(text) else text
-        if _UUID.fullmatch(text) or (not self._hipaa and len(text) > 13 and _TIMESTAMP.fullmatch(text)):
+            return self._mark("oversize", found) if _ANYTHING.search(text) else text
+        if len(text) <= _LONGEST_STAMP and (
+            _UUID.fullmatch(text) or (not self._hipaa and len(text) > 13 and _TIMESTAMP.fullmatch(text))
+        ):
             return text
         if "[REDACTED:" in text:
             found.kinds.extend(_MARKER.findall(text))
@@ -230,7 +274,7 @@ class Values:
         found.parts += 1
         if found.parts > _MOST_PARTS:
             raise numbers.Excess
-        if not self._hint.search(plain) and not masks.suspected(plain):
+        if self.harmless(plain):
             return None
         inner = Findings(found.keep, parts=found.parts)
         new = self.text(plain, context, inner, depth + 1)
@@ -243,7 +287,7 @@ class Values:
         return new
 
     def _detect(self, text: str, context: Context, found: Findings) -> str:
-        if _STRONG.search(text):
+        if _STRONG.search(text) or (" " in text and contacts.spells_dots(text)):
             text = self._forms(text, context, found)
         return health.scan(text, found.kinds) if self._hipaa else text
 
