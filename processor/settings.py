@@ -8,6 +8,7 @@ from pipeline.settings import (
     ClientStoreSettings,
     DatabaseSettings,
     KafkaSettings,
+    Positive,
     PositiveSeconds,
     ProcessedS3Settings,
     RawS3Settings,
@@ -19,3 +20,5 @@ class ProcessorSettings(DatabaseSettings, KafkaSettings, RawS3Settings, Processe
 
     database_url: SecretStr
     processed_flush_seconds: PositiveSeconds = 300.0
+    replay_events_per_second: Positive = 20_000
+    """What a replay reads. Brokers, buckets and ledger are the live processors' too, who keep their pace."""

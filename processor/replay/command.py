@@ -19,9 +19,9 @@ from pipeline.clients import CLIENT_ID
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.syncqueue import Hours, HoursError
 from processor.replay.pipeline import replay_now, resume, run_requested
-from processor.replay.settings import ReplaySettings
+from processor.settings import ProcessorSettings
 
-Work = Callable[[ReplaySettings], Awaitable[None]]
+Work = Callable[[ProcessorSettings], Awaitable[None]]
 
 _NICE = 10
 """A live processor on the same machine goes first."""
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     except (HoursError, ConfigError) as error:
         parser.error(str(error))
     try:
-        settings = ReplaySettings.load()
+        settings = ProcessorSettings.load()
         logs.configure("processor", settings.log_level)
         os.nice(_NICE)
         return 0 if asyncio.run(_until_signal(work(settings))) else _say(_INTERRUPTED, 1)

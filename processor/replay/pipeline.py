@@ -27,8 +27,8 @@ from processor.replay.kafka import KafkaReader
 from processor.replay.pace import Pace
 from processor.replay.raw import RawReader
 from processor.replay.report import Report
-from processor.replay.settings import ReplaySettings
 from processor.replay.usable import why_unusable
+from processor.settings import ProcessorSettings
 
 log = logs.get(__name__)
 
@@ -45,7 +45,7 @@ class ReplayFailedError(PermanentError):
     """Some cells could not be replayed; those are as they were before."""
 
 
-async def replay_now(settings: ReplaySettings, order: Order, tell: Tell) -> None:
+async def replay_now(settings: ProcessorSettings, order: Order, tell: Tell) -> None:
     """Run what was asked for on the command line. Raises ConfigError when it can't be, before anything is done."""
     async with _replayer(settings) as replayer:
         checked = await replayer.check(order)
@@ -61,7 +61,7 @@ async def replay_now(settings: ReplaySettings, order: Order, tell: Tell) -> None
             await replayer.work_off(connection, replay, tell)
 
 
-async def resume(settings: ReplaySettings, replay_id: int, tell: Tell) -> None:
+async def resume(settings: ProcessorSettings, replay_id: int, tell: Tell) -> None:
     """Go on with a replay that was interrupted or has failed."""
     async with _replayer(settings) as replayer, replayer.connection() as connection:
         replay = await replays.claim(connection, replay_id)
@@ -77,7 +77,7 @@ async def resume(settings: ReplaySettings, replay_id: int, tell: Tell) -> None:
         await replayer.work_off(connection, replay, tell)
 
 
-async def run_requested(settings: ReplaySettings, tell: Tell) -> None:
+async def run_requested(settings: ProcessorSettings, tell: Tell) -> None:
     """Run all replays that were requested, and those whose process died, one after the other.
 
     Raises ReplayFailedError after all were tried.
@@ -214,7 +214,7 @@ def _hour_of(time: datetime) -> datetime:
 
 
 @asynccontextmanager
-async def _replayer(settings: ReplaySettings) -> AsyncIterator[Replayer]:
+async def _replayer(settings: ProcessorSettings) -> AsyncIterator[Replayer]:
     async with AsyncExitStack() as stack:
         secrets = SecretBox([key.get_secret_value() for key in settings.credentials_keys])
         await preflight.require(None, settings.ledger_dsn)

@@ -32,7 +32,7 @@ from pipeline.clients import Client, ClientId, Domain, PrivacyLevel, PseudonymKe
 from pipeline.secrets import SecretBox
 from pipeline.stores.postgres import PostgresClientStore
 from processor.replay.pipeline import replay_now
-from processor.replay.settings import ReplaySettings
+from processor.settings import ProcessorSettings
 from tests.integration.streamer_scene import PARTITIONS, Scene, eventually, open_scene
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -129,7 +129,7 @@ class ReplayScene:
         """Run a replay in this process; its summary. `changes`: of the order."""
         order = self.order(client_id, **({"first_hour": await self.first_hour()} | changes))
         said: list[dict[str, Any]] = []
-        await replay_now(ReplaySettings.load(), order, said.append)
+        await replay_now(ProcessorSettings.load(), order, said.append)
         return said[0]
 
     async def first_hour(self) -> datetime:

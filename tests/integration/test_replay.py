@@ -14,7 +14,7 @@ import pytest
 from local.stack import Stack
 from pipeline.errors import ConfigError, PermanentError
 from processor.replay.pipeline import ReplayFailedError, resume
-from processor.replay.settings import ReplaySettings
+from processor.settings import ProcessorSettings
 from tests.integration.replay_scene import ReplayScene, open_replay_scene
 
 pytestmark = pytest.mark.timeout(180)
@@ -109,7 +109,7 @@ async def test_killed_before_its_commit_a_replay_has_changed_nothing_and_is_resu
     assert json.loads(out)["cells"]["changed"] >= 1
     assert {item["level"] for item in await scene.check(alpha=alpha)} == {"gdpr"}
     with pytest.raises(ConfigError, match="replay 1 is finished"):
-        await resume(ReplaySettings.load(), 1, print)
+        await resume(ProcessorSettings.load(), 1, print)
 
 
 async def test_live_traffic_into_the_hour_that_is_replayed_loses_and_doubles_nothing(scene: ReplayScene) -> None:
