@@ -121,11 +121,14 @@ _STREET = re.compile(
 _DIGIT = re.compile("[0-9]")
 _LABEL_END = re.compile("[ :#=]|(?:mrn|MRN|npi|NPI)[0-9]|[A-Za-z][/_-][A-Za-z]{0,3}-?[0-9]{5}")
 _SUSPECT = re.compile(
-    "[0-9:](?:(?<=:)[A-Za-z-]{0,8}[0-9]|(?<=[0-9])(?:[0-9]{3}(?:[-/.年년]?[0-9]|(?<=[A-HJ-NPR-Z0-9]{17}))"
-    "|[0-9]?(?:[-/.][0-9]{1,2}[-/.][0-9]{2}|/[12][089][0-9]{2}|(?:st|nd|rd|th|er)?[-.][A-Za-z]{3}|[yYjJ])"
-    f"|{_MBI_LETTER}[0-9AC-HJ-KM-NP-RT-Y][0-9]-?{_MBI_LETTER}))|(?:mrn|MRN|npi|NPI)[0-9]"
+    "[0-9:](?:(?<=:)[A-Za-z-]{0,8}[0-9]|(?<=[0-9])(?:[0-9]{3}(?:[-/.年년][0-9]|[0-9]{4}|[0-9]-[0-9]{4}"
+    "|(?<=[A-HJ-NPR-Z0-9]{17}))|[0-9]?(?:[-/.][0-9]{1,2}[-/.][0-9]{2}|/[12][089][0-9]{2}"
+    "|(?:st|nd|rd|th|er)?[-.][A-Za-z]{3}|[yYjJ])|[0-9]-[0-9]{6}-"
+    f"|{_MBI_LETTER}[0-9AC-HJ-KM-NP-RT-Y][0-9]-?{_MBI_LETTER}"
+    "|(?<=mrn[0-9])|(?<=MRN[0-9])|(?<=npi[0-9])|(?<=NPI[0-9])))"
 )
-"""What a text without blanks has if `scan` changes it."""
+"""What a text without blanks has if `scan` changes it, but for a number behind a label (`_NUMBERED`)."""
+_NUMBERED = re.compile("[/_-](?=[A-Za-z]{0,3}-?[0-9]{5})(?<=[A-Za-z][/_-])")
 _DAY_BEFORE_WORD = re.compile("[ -](?=[A-Za-z0-9])|[.]\\s?[A-Z]")
 _AGE_DIGITS = re.compile("[19][0-9]{1,2}(?![0-9])")
 
@@ -156,7 +159,14 @@ def date_or_age(value: str) -> str | None:
 
 def suspected(text: str) -> bool:
     """Whether the hipaa level may change a text that gdpr leaves alone."""
-    return " " in text or "?" in text or "#" in text or text[:5] == "data:" or _SUSPECT.search(text) is not None
+    return (
+        " " in text
+        or "?" in text
+        or "#" in text
+        or text[:5] == "data:"
+        or _SUSPECT.search(text) is not None
+        or (_NUMBERED.search(text) is not None and _LABELLED.search(text.lower()) is not None)
+    )
 
 
 def scan(text: str, found: list[str]) -> str:

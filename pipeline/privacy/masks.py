@@ -67,7 +67,9 @@ _PLAIN = _Plain()
 
 
 def _entities(text: str) -> str | None:
-    return _ENTITY.sub(lambda match: html.unescape(match[0]), text) if "&" in text else None
+    if "&#" not in text and not ("&" in text and ";" in text):
+        return None
+    return _ENTITY.sub(lambda match: html.unescape(match[0]), text)
 
 
 def _escapes(text: str) -> str | None:

@@ -143,13 +143,18 @@ class Redaction:
         """Carry out the plan."""
         plan, pieces, allowed = self._plan, self.pieces, self._allowed
         paths, kinds = self.paths, self.kinds
-        harmless, identifier = self._engine.values.harmless, self._engine.pseudonyms.identifier
+        harmless, examine = self._engine.values.harmless, self._engine.values.examine
+        identifier = self._engine.pseudonyms.identifier
         for context, strings in plan.inspections.items():
             clean = context.clean
             for index, path, scope in strings:
                 body = pieces[index]
                 if body not in clean and not harmless(body, context):
-                    self._inspect(index, path, scope, context)
+                    found = examine(body, context, allowed[scope], self._depth)
+                    if found is not None:
+                        pieces[index] = found.body
+                        paths.append(path)
+                        kinds += found.kinds
         for index, path, scope, rule in plan.identifiers:
             body = pieces[index]
             if not body:

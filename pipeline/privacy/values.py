@@ -133,48 +133,54 @@ class Values:
 
         Identifiers go unless `keep` allows them.
         """
-        if self.harmless(body, context):
-            return None
-        if self._hipaa:
-            return self._cut(body, context, keep, depth)
-        start = body.find("?")
-        if start > 0 and _QUERY_START.match(body, start) and not ("{" in body or "[" in body or "\\" in body):
-            return self._address(body, start, context, keep, depth)
-        return self._examined(body, context, keep, depth)
+        return None if self.harmless(body, context) else self.examine(body, context, keep, depth)
 
-    def _cut(self, body: str, context: Context, keep: Decision, depth: int) -> Found | None:
-        """hipaa: a single address loses its query first, and what is left is often known."""
-        start = _QUERY.search(body) if _SINGLE_ADDRESS.match(body) else None
-        if start is None:
-            return self._examined(body, context, keep, depth)
-        base = body[: start.start()]
-        found = None if base in context.clean else self.inspect(base, context, keep, depth)
-        return Found(found.body, ["url", *found.kinds]) if found else Found(base, ["url"])
-
-    def _address(self, body: str, start: int, context: Context, keep: Decision, depth: int) -> Found | None:
-        """An address before and from its query on: many addresses share one query, and many queries one address."""
-        clean = context.clean
-        base, query = body[:start], body[start:]
-        before = None if base in clean else self.inspect(base, context, keep, depth)
-        behind = None if query in clean else self.inspect(query, context, keep, depth)
-        if before is None and behind is None:
-            if base in clean and query in clean:
-                context.remember(body)
-            return None
-        kinds = (before.kinds if before else []) + (behind.kinds if behind else [])
-        return Found((before.body if before else base) + (behind.body if behind else query), kinds)
-
-    def _examined(self, body: str, context: Context, keep: Decision, depth: int) -> Found | None:
+    def examine(self, body: str, context: Context, keep: Decision, depth: int = 0) -> Found | None:
+        """`inspect` for a string that isn't harmless."""
         asked = (body, context, keep.analytics, keep.marketing)
         if not depth and asked in self._answers:
             return self._answers[asked]
-        text = record.unescape(body)
-        findings = Findings(keep)
-        new = self.text(text, context, findings, depth)
-        answer = Found(body if new == text else record.escape(new), findings.kinds) if findings.kinds else None
+        found = Findings(keep)
+        new = self._split(body, context, found, depth)
+        answer = Found(new, found.kinds) if found.kinds else None
         if not depth:
-            self._remember(asked, answer, context, findings)
+            if answer is None and not found.depends:
+                context.remember(body)
+            elif len(body) <= _LONGEST_ANSWERED:
+                if len(self._answers) >= _ANSWERS:
+                    self._answers.clear()
+                self._answers[asked] = answer
         return answer
+
+    def _split(self, body: str, context: Context, found: Findings, depth: int) -> str:
+        """An address is examined before and from its query on: many share one query. At hipaa it has none."""
+        if self._hipaa:
+            cut = _QUERY.search(body) if _SINGLE_ADDRESS.match(body) else None
+            if cut:
+                found.kinds.append("url")
+                return self._part(body[: cut.start()], context, found, depth)
+        else:
+            start = body.find("?")
+            if start > 0 and _QUERY_START.match(body, start) and not ("{" in body or "[" in body or "\\" in body):
+                base, query = body[:start], body[start:]
+                return self._part(base, context, found, depth) + self._part(query, context, found, depth)
+        return self._body(body, context, found, depth)
+
+    def _part(self, part: str, context: Context, found: Findings, depth: int) -> str:
+        if part in context.clean or self.harmless(part, context):
+            return part
+        inner = Findings(found.keep, parts=found.parts)
+        new = self._body(part, context, inner, depth)
+        if not (inner.kinds or inner.depends or depth):
+            context.remember(part)
+        found.kinds += inner.kinds
+        found.depends = found.depends or inner.depends
+        return new
+
+    def _body(self, body: str, context: Context, found: Findings, depth: int) -> str:
+        text = record.unescape(body)
+        new = self.text(text, context, found, depth)
+        return body if new == text else record.escape(new)
 
     def harmless(self, body: str, context: Context | None = None) -> bool:
         """Whether nothing in a string can be an identifier, by a search or two; `context` remembers it if so."""
@@ -185,16 +191,6 @@ class Values:
         if context is not None:
             context.remember(body)
         return True
-
-    def _remember(
-        self, asked: tuple[str, Context, bool, bool], answer: Found | None, context: Context, findings: Findings
-    ) -> None:
-        if answer is None and not findings.depends:
-            context.remember(asked[0])
-        elif len(asked[0]) <= _LONGEST_ANSWERED:
-            if len(self._answers) >= _ANSWERS:
-                self._answers.clear()
-            self._answers[asked] = answer
 
     def name_kind(self, name: str) -> str | None:
         """The kind of what makes a member's name itself personal."""
@@ -335,12 +331,14 @@ class Values:
 
     def _one_parameter(self, match: re.Match[str], context: Context, found: Findings, depth: int) -> str:
         name, value = match[1], match[2]
-        if not value or _MARKER.fullmatch(value):
+        matters = self._matters(name)
+        encoded = "%" in value or "+" in value
+        if not value or not (matters or encoded) or redacted(value):
             return match[0]
-        kind = self._parameter(unquoted(name), unquoted(value.replace("+", " ")), found)
+        kind = matters and self._parameter(unquoted(name), unquoted(value.replace("+", " ")), found)
         if kind:
             return f"{name}={self._mark(kind, found)}"
-        if "%" in value or "+" in value:
+        if encoded:
             return f"{name}={self._decoded(value, context, found, depth, plus=True)}"
         return match[0]
 
