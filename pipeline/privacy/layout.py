@@ -26,6 +26,7 @@ LONG_DIGITS: Final = 9
 Shape = tuple[str, ...]
 
 _LITERAL = re.compile(rf"{record.NUMBER}|true|false|null")
+_NUMBERED = re.compile(r":[ ]?((?:0|[1-9][0-9]*+)(?:\.[0-9]++)?),[ ]?")
 _LONGEST = 48
 _MOST = 16_384
 _DEEPEST: Final = 200_000
@@ -36,9 +37,9 @@ class Folded(dict[str, str]):
     """Structural pieces without blanks, their literals as one letter: n, N (a long number), c (true, false, null)."""
 
     def __missing__(self, piece: str) -> str:
-        number = piece[1:-1]
-        if piece[:1] == ":" and piece[-1:] == "," and number.isascii() and number.isdigit() and number[0] != "0":
-            folded = ":N," if len(number) >= LONG_DIGITS else ":n,"  # a serial number: never seen before
+        number = _NUMBERED.fullmatch(piece)
+        if number:  # ids and prices: hardly ever seen before
+            folded = ":N," if len(number[1]) >= LONG_DIGITS and number[1].isdigit() else ":n,"
         else:
             folded = "".join(map(_letter, record.structure(piece)))
         if len(piece) <= _LONGEST:

@@ -20,7 +20,7 @@ from pipeline.privacy.rules import Act, RuleBook
 from pipeline.privacy.standard import Standard
 from pipeline.privacy.values import Findings, Values
 
-RULES_VERSION = 3
+RULES_VERSION = 4
 """Counts up with every change of what the rules find or write, so that policy_version changes with them."""
 
 

@@ -149,7 +149,8 @@ class Redaction:
             clean = context.clean
             for index, path, scope in strings:
                 body = pieces[index]
-                if body not in clean and not harmless(body, context):
+                # An address with a query is looked at in two parts; harmless as a whole it can't be.
+                if body not in clean and ("?" in body or not harmless(body, context)):
                     found = examine(body, context, allowed[scope], self._depth)
                     if found is not None:
                         pieces[index] = found.body
