@@ -25,7 +25,7 @@ RULES_VERSION = 4
 
 
 _REMEMBERED = 256
-_WEIGHT = re.compile("[01](?:[.][0-9]{1,3})?")
+_WEIGHT = re.compile("[01](?:[.][0-9]{1,3})?(?:,[A-Za-z*-]{1,8})?")
 """The `q=0.9` of an Accept-Language header, which is no search."""
 
 

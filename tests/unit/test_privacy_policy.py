@@ -285,3 +285,46 @@ def test_a_value_that_was_clean_with_consent_is_not_kept_for_the_next_without() 
     url = "https://example.com/?gclid=g-123"
     assert b"g-123" in (one.apply(line({"url": url, "consent": CONSENT})).line or b"")
     assert b"g-123" not in (one.apply(line({"url": url})).line or b"")
+
+
+@pytest.mark.parametrize("timestamp", ["1700000000123", '"2026-11-23T06:05:00Z"', '"1700000000"'])
+@pytest.mark.parametrize("level", ["gdpr", "hipaa"])
+def test_the_time_of_the_event_stays_whatever_its_form(level: str, timestamp: str) -> None:
+    given = f'{{"raw_event_data":{{"timestamp":{timestamp}}}}}'.encode()
+    assert (policy(level).apply(given).line or b"").startswith(given[:-1])
+
+
+def test_a_time_that_is_none_is_examined_like_any_text() -> None:
+    assert b"jane" not in (policy().apply(line({"timestamp": "jane@example.com"})).line or b"")
+
+
+def test_a_signal_that_is_none_is_examined_like_any_text() -> None:
+    assert b"jane" not in (policy().apply(line({"gpc": "jane@example.com"})).line or b"")
+
+
+def test_a_value_examined_too_deep_down_is_found_when_it_stands_higher() -> None:
+    one = policy()
+    value = "203[.]0[.]113[.]9"
+    deep = value
+    for _ in range(8):
+        deep = json.dumps({"x": deep})
+    one.apply(line({"x": deep}))
+    assert b"113" not in (one.apply(line({"x": value})).line or b"")
+
+
+def test_two_clients_share_plans_but_no_answers() -> None:
+    nested = {"payload": json.dumps({"sessionId": "s-1"})}
+    first = policy("hipaa", keys={1: KEYS[1]}).apply(line(nested)).line or b""
+    second = policy("hipaa", keys={1: KEYS[2]}).apply(line(nested)).line or b""
+    own = [json.loads(json.loads(out)["raw_event_data"]["payload"])["sessionId"] for out in (first, second)]
+    assert own[0] != own[1]
+    assert own[0] == read(policy("hipaa", keys={1: KEYS[1]}).apply(line()))["session_id"]
+
+
+def test_numbers_below_a_personal_name_go_and_others_stay() -> None:
+    out = read(
+        policy().apply(line({"phones": [493012345678], "x": {"orderId": 44051401359, "pesel": 1, "n": 44051401359}}))
+    )
+    raw = out["raw_event_data"]
+    assert raw["phones"] == ["[REDACTED:phone]"]
+    assert raw["x"] == {"orderId": 44051401359, "pesel": "[REDACTED:national_id]", "n": "[REDACTED:national_id]"}

@@ -124,7 +124,7 @@ def test_no_damaged_record_raises_anything_but_unparsable_record(name: str, line
 
 
 @every_policy
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(line=records)
 def test_every_record_is_read_and_the_output_is_one_line_of_json(name: str, line: str) -> None:
     out = POLICIES[name].apply(line.encode()).line
@@ -137,7 +137,7 @@ def test_every_record_is_read_and_the_output_is_one_line_of_json(name: str, line
 
 
 @every_policy
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(line=records)
 @example(line='{"x":{"NAME":4111111111111111,"VALUE":0}}')
 def test_a_policy_changes_nothing_in_its_own_output(name: str, line: str) -> None:
@@ -191,6 +191,17 @@ def test_bytes_around_a_redaction_are_untouched(name: str, fillers: list[str], w
 
 
 @filtering
+@given(lines=st.lists(records, min_size=1, max_size=4))
+def test_what_was_filtered_before_changes_nothing(name: str, lines: list[str]) -> None:
+    settings = {"lawful_basis": "contract"} if "basis" in name else {}
+    seasoned = policy(name.split()[0], **settings)
+    for line in lines:
+        seasoned.apply(line.encode())
+    for line in lines:
+        assert seasoned.apply(line.encode()) == policy(name.split()[0], **settings).apply(line.encode())
+
+
+@filtering
 @given(shape=st.lists(st.sampled_from("ao"), max_size=40))
 def test_a_redaction_does_not_depend_on_the_nesting(name: str, shape: list[str]) -> None:
     value = '{"email": "jane@example.com", "note": 1.10, "b": "call +1 202 555 0143"}'
@@ -213,63 +224,44 @@ def test_deep_nesting_is_read_without_recursion(name: str, depth: int) -> None:
     assert b"jane" not in out
 
 
-HOSTILE = [
-    *(
-        "a@",
-        "a@a.",
-        "1",
-        "1 ",
-        "1-",
-        "+1",
-        "(1",
-        "1   ",
-        "a.",
-        "::",
-        "a:",
-        "A1",
-        "AA11 ",
-        "1.111,",
-        "=",
-        "&a=",
-        "%25",
-        "%",
-    ),
-    *(
-        "?a=%40",
-        "[",
-        "{",
-        '[{"',
-        "mrn 1",
-        "May 1 ",
-        "12/12/",
-        "1 a ",
-        "rue a 1",
-        "@a.a.a.",
-        "1.1.1.1 ",
-        "x'",
-        " ",
-        "é",
-        "中",
-    ),
-    *("\\", '"', "Mozilla/5 (", "data:image/", "a@b.co ", "4111111111111111 ", "DE89370400440532013000 ", "[REDACTED:"),
-    *("[REDACTED:a]", "12345678Z ", "555-0142 ", "-1", "a=1&", "https://a?", "//", "#", "//?", "%2525", "{}", "1,"),
-]
+UNITS = r"""
+a@ a@a. 1 1_ 1- +1 (1 1___ a. :: a: A1 AA11_ 1.111, = &a= %25 % %41 %2525 ?a=%40 [ { [{" mrn_1 May_1_ 12/12/ 1_a_
+rue_a_1 @a.a.a. 1.1.1.1_ x' _ é 中 \ " Mozilla/5_( data:image/ a@b.co_ 4111111111111111_ DE89370400440532013000_
+[REDACTED: [REDACTED:a] 12345678Z_ 555-0142_ -1 a=1& https://a? // # //? {} 1, &# &#64; &amp; \u0040 (at) [at]_
+a_at_b_dot_c_ @_ a(at)b. QWxhZGRpbjpv QWxhZGRpbjpv_ MTIzNDU2Nzg5MDEy_ eyJ {" }{" [[ {"a": lat_1.123_
+52.5200,_13.4050_ 1°1'1"N_ 00:1B: CA_12345_ tel_1 92_ AB_12_34_56_C_ -- ..
+"""
+"""What hostile texts are made of; an underscore is a blank."""
+HOSTILE = [unit.replace("_", " ") for unit in UNITS.split()]
+HOSTILE += ["1_", "\u200b1", "a\u200b", "\uff11", "\u00a01", "\u0663"]
 
 
-@filtering
+@pytest.mark.parametrize("name", ["gdpr", "hipaa"])
 @pytest.mark.parametrize("unit", HOSTILE)
-def test_no_hostile_text_costs_more_than_its_length(name: str, unit: str) -> None:
-    # 99,000 characters are the most that is looked at in full. A pattern that backtracks would take minutes for them,
-    # and what is linear a tenth of a second: between the two there is room for any machine.
-    for size in (99_000, 1_000_000):
-        body = json.dumps({"raw_event_data": {"x": unit * (size // len(unit))}}, ensure_ascii=False).encode()
-        assert _seconds(POLICIES[name], body) < 5
+def test_hostile_text_costs_no_more_than_its_length(name: str, unit: str) -> None:
+    # Work is compared with work, so that a slow machine is no failure: twice the text, at most two and a half times
+    # the CPU time. Two milliseconds are what a clock and the garbage collector may add.
+    half, full, longest = (_record(unit, size) for size in (24_000, 48_000, 1_000_000))
+    assert _seconds(name, full) <= 2.5 * _seconds(name, half) + 0.002
+    assert _seconds(name, longest) < 0.5
 
 
-def _seconds(applied: Policy, body: bytes) -> float:
-    began = time.process_time()
-    applied.apply(body)
-    return time.process_time() - began
+def _record(unit: str, size: int) -> bytes:
+    text = unit * (size // len(unit))
+    return json.dumps({"raw_event_data": {"x": text}}, ensure_ascii=False).encode()
+
+
+def _seconds(name: str, body: bytes) -> float:
+    """CPU time of one record, the best of three policies that see it for the first time."""
+    best = 1e9
+    for _ in range(3):
+        fresh = policy(name)
+        began = time.process_time()
+        fresh.apply(body)
+        best = min(best, time.process_time() - began)
+        if best < 0.001:
+            break
+    return best
 
 
 def _read(line: bytes) -> list[tuple[str, Any]]:
