@@ -101,7 +101,7 @@ def is_reduced(member: str, value: str) -> bool:
             return value in FAMILIES
         case "major":
             return _MAJOR.fullmatch(value) is not None
-        case "os":
+        case "os" | "platform":
             return value in SYSTEMS
         case "device":
             return value in DEVICES

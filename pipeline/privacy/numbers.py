@@ -25,7 +25,7 @@ _GLUE = ("-", ".", "_")
 
 PHONE_WORDS = context(
     r"phone|telephone|tel|mobile|mob|cell|call(?: me| us)?|calling|fax"
-    r"|whats ?app|sms|text me|ring(?: me)?|reach me|dial|contact(?: number)?"
+    r"|whats ?app|wa\.me|sms|text me|ring(?: me)?|reach me|dial|contact(?: number)?"
     r"|telefon(?:o|e|nummer|nr)?|rufnummer|handy(?:nummer)?|mobil|anrufen|erreichbar|rufen|portable|t[ée]l[ée]phone|num[ée]ro|appelez|joindre"
     r"|m[óo]vil|celular|ll[aá]m(?:ar|ame|eme)|cellulare|chiama(?:mi|temi)?|telem[óo]vel|ligar|telefoon(?:nummer)?|mobiel|bel(?:len)?|kom[óo]rka|zadzwo[ńn]"
     r"|numer(?: telefonu)?|ring|puhelin|ara(?:y[ıi]n)?|тел(?:ефон)?|звоните|позвоните|電話|电话|手机|전화"

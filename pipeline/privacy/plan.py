@@ -172,7 +172,7 @@ def compile_plan(shape: Layout, names: tuple[str, ...], book: RuleBook, outermos
             if is_object or (rule is not None and rule.act not in (Act.INSPECT, Act.NAME)):
                 rule = None
         elif code == layout.CLOSE:
-            if group is not None:
+            if group is not None and (group.names or group.contents):
                 group.signs, group.role = signs, role
                 plan.groups.append(group)
             inner_signs = signs

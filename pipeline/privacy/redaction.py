@@ -307,8 +307,9 @@ class Redaction:
     def _meet(self, group: Group) -> None:
         """All members of an object are known: decide on its name and on its content."""
         pieces, book = self.pieces, self._engine.plans.book
-        label = next(filter(None, (self._label(pieces[index]) for index in group.labels)), None)
         contents = [place for place in group.contents if place.literal != WHOLE or pieces[place.piece]]
+        labels = (self._label(pieces[index]) for index in group.labels) if contents else ()
+        label = next(filter(None, labels), None)
         for place in contents:
             if place.literal != WHOLE:
                 if label is not None:

@@ -205,8 +205,8 @@ class RuleBook:
         folded = "".join(names.split(name))
         if folded in vicinity.BESIDE_PEOPLE:
             return Rule(Act.NAME, self.plain, kind=vicinity.BESIDE_PEOPLE[folded], purpose="part")
-        if folded in _LABELS:
-            return Rule(Act.LABEL, self.plain)
+        if folded in _LABELS or folded == "id":
+            return Rule(Act.LABEL, self.numbers if folded == "id" else self.plain)
         if folded in _CONTENTS:
             return Rule(Act.CONTENT, self.plain)
         sign = THING if names.thing_sign(name) else 0

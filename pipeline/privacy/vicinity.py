@@ -54,6 +54,7 @@ hinta fiyat цена 価格 价格 가격 menge anzahl quantite cantidad quantit
 
 
 PREFIXES = """
+canvas webgl audio device browser
 location geo position gps
 billing bill shipping ship delivery invoice payment payer user users customer client contact home work office
 business company private personal primary secondary main alternate alternative alt other your my our new old current
