@@ -54,8 +54,9 @@ async def test_missing_program_is_named(tmp_path: Path) -> None:
 
 async def test_leftover_of_an_earlier_run_is_ended(tmp_path: Path) -> None:
     code = (
-        "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('in good order', flush=True)));"
-        " print('ready', flush=True); time.sleep(600)"
+        "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: "
+        "sys.exit(print('in good order', flush=True))); print('ready', flush=True);"
+        " time.sleep(600)"
     )
     left = await Process.start(sleeper(tmp_path, code))
     while "ready" not in left.log_tail():  # a log can only be asked; the test's timeout bounds it
