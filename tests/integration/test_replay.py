@@ -8,12 +8,13 @@ import signal
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from local.stack import Stack
 from pipeline.errors import ConfigError, PermanentError
-from processor.replay.pipeline import ReplayFailedError, resume
+from processor.replay.pipeline import ReplayFailedError, resume, run_requested
 from processor.settings import ProcessorSettings
 from tests.integration.replay_scene import ReplayScene, open_replay_scene
 
@@ -96,20 +97,47 @@ async def test_quarantined_events_whose_domain_is_registered_go_to_its_client_on
     assert (await scene.replay(quarantine=True))["cells"]["changed"] == 0
 
 
-async def test_killed_before_its_commit_a_replay_has_changed_nothing_and_is_resumed(scene: ReplayScene) -> None:
+async def test_killed_anywhere_a_replay_has_changed_whole_cells_or_nothing_and_is_resumed(scene: ReplayScene) -> None:
     alpha = await scene.insert(100, "alpha") | await scene.insert(50, None, "alpha.example")
+    beta = await scene.insert(80, "beta") | await scene.insert(20, None, "beta.example")
     await scene.settled()
-    await scene.client("alpha", "gdpr")
     hours = ("--since", f"{await scene.first_hour():%Y-%m-%dT%H}", "--until", f"{scene.order().last_hour:%Y-%m-%dT%H}")
-    status, _, errors = await scene.command(*hours, "--client", "alpha", failpoint="replay.before_commit")
-    assert status == -signal.SIGKILL, errors
-    assert {item["level"] for item in await scene.check(alpha=alpha)} == {"standard"}
-    status, out, errors = await scene.command("--requested")
-    assert status == 0, errors
-    assert json.loads(out)["cells"]["changed"] >= 1
-    assert {item["level"] for item in await scene.check(alpha=alpha)} == {"gdpr"}
-    with pytest.raises(ConfigError, match="replay 1 is finished"):
-        await resume(ProcessorSettings.load(), 1, print)
+    for replay_id, (failpoint, level, cells_changed) in enumerate(
+        (
+            ("replay.after_put:2", "hipaa", 0),  # of three objects at least
+            ("replay.before_record", "standard", 0),
+            ("replay.before_commit", "gdpr", 0),
+            ("replay.after_commit", "hipaa", 1),
+        ),
+        start=1,
+    ):
+        for client_id in ("alpha", "beta"):
+            await scene.client(client_id, level)
+        before = {item["key"] for item in await scene.objects()}
+        status, _, errors = await scene.command(*hours, failpoint=failpoint)
+        assert status == -signal.SIGKILL, errors
+        objects = await scene.check(alpha=alpha, beta=beta)
+        changed = {cell_of(item) for item in objects if item["key"] not in before}
+        unchanged = {cell_of(item) for item in objects if item["key"] in before}
+        assert len(changed) == cells_changed, failpoint
+        assert not changed & unchanged, "a cell is as it was, or all new"
+
+        said: list[dict[str, Any]] = []
+        if replay_id % 2:
+            await run_requested(ProcessorSettings.load(), said.append)
+        else:
+            await resume(ProcessorSettings.load(), replay_id, said.append)
+        assert [(done["replay_id"], done["cells"]["changed"]) for done in said] == [
+            (replay_id, len(changed | unchanged))
+        ]
+        objects = await scene.check(alpha=alpha, beta=beta)
+        assert {item["level"] for item in objects} == {level}
+        with pytest.raises(ConfigError, match=f"replay {replay_id} is finished"):
+            await resume(ProcessorSettings.load(), replay_id, print)
+
+
+def cell_of(item: dict[str, Any]) -> tuple[str, str]:
+    return item["client_id"], "/".join(item["key"].split("/")[2:4])
 
 
 async def test_live_traffic_into_the_hour_that_is_replayed_loses_and_doubles_nothing(scene: ReplayScene) -> None:
