@@ -60,7 +60,7 @@ class ReplayScene:
         for name, value in scene.environment.items():
             monkeypatch.setenv(name, value)
         self.store = PostgresClientStore(scene.environment["DATABASE_URL"])
-        self._box = SecretBox([scene.environment["CREDENTIALS_KEYS"]])
+        self.box = SecretBox([scene.environment["CREDENTIALS_KEYS"]])
         self._processes: list[Process] = []
 
     async def start(self) -> None:
@@ -83,7 +83,7 @@ class ReplayScene:
 
     async def client(self, client_id: str, level: str = "standard", *hosts: str, **changes: Any) -> Client:
         """Make or change a client."""
-        secret = self._box.encrypt(base64.b64encode(hashlib.sha256(client_id.encode()).digest()).decode())
+        secret = self.box.encrypt(base64.b64encode(hashlib.sha256(client_id.encode()).digest()).decode())
         before = await self.store.get(ClientId(client_id))
         client = before if isinstance(before, Client) else Client(client_id=ClientId(client_id))
         return await self.store.put(

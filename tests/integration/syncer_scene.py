@@ -102,6 +102,39 @@ class Delivered:
         return chain
 
 
+async def make_destination(stack: Stack, box: SecretBox, client_id: str) -> dict[str, Any]:
+    """A bucket, and a key that may put objects into it and nothing else: a client's fields."""
+    bucket = f"to-{client_id}"
+    await provision.ensure_bucket(stack.aws, bucket)
+    statement = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
+    key = await provision.ensure_user(stack.aws, bucket, None, policy=provision.policy_document([statement]))
+    return {
+        "sync_enabled": True,
+        "client_s3_bucket": bucket,
+        "client_s3_region": "us-east-1",
+        "client_s3_prefix": "in/",
+        "client_s3_endpoint_url": stack.aws.endpoint_url,
+        "client_s3_access_key": key.key_id,
+        "client_s3_secret_key": box.encrypt(key.secret),
+    }
+
+
+async def read_bucket(stack: Stack, bucket: str) -> Delivered:
+    """Everything in a client's bucket, as its owner sees it."""
+    objects: dict[str, bytes] = {}
+    async with stack.aws.client("s3") as s3:
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        keys = [item["Key"] async for page in pages for item in page.get("Contents", ())]
+        for key in keys:
+            async with (await s3.get_object(Bucket=bucket, Key=key))["Body"] as body:
+                objects[key] = await body.read()
+    found = Delivered(objects)
+    for key, data in objects.items():
+        if key.endswith(".ndjson.gz"):
+            found.lines += [json.loads(line) for line in gzip.decompress(data).splitlines()]
+    return found
+
+
 class Scene:
     """See the module's text. Made by `open_scene`."""
 
@@ -129,24 +162,13 @@ class Scene:
     async def add_client(self, level: PrivacyLevel = PrivacyLevel.STANDARD, **changes: Any) -> Client:
         """A client whose key may put objects into its bucket, and nothing else."""
         client_id = f"c-{uuid.uuid4().hex[:10]}"
-        bucket = f"to-{client_id}"
-        await provision.ensure_bucket(self.stack.aws, bucket)
-        statement = {"Effect": "Allow", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
-        policy = provision.policy_document([statement])
-        key = await provision.ensure_user(self.stack.aws, bucket, None, policy=policy)
         secret = self.box.encrypt(base64.b64encode(_PSEUDONYM_KEY).decode())
         client = Client(
             client_id=ClientId(client_id),
             privacy_level=level,
             consent_required=False,
             pseudonym_keys=(PseudonymKey(version=1, secret=secret),),
-            sync_enabled=True,
-            client_s3_bucket=bucket,
-            client_s3_region="us-east-1",
-            client_s3_prefix="in/",
-            client_s3_endpoint_url=self.stack.aws.endpoint_url,
-            client_s3_access_key=key.key_id,
-            client_s3_secret_key=self.box.encrypt(key.secret),
+            **await make_destination(self.stack, self.box, client_id),
         )
         return await self.store.put(replace(client, **changes), actor="test")
 
@@ -280,18 +302,7 @@ class Scene:
 
     async def read(self, client: Client) -> Delivered:
         """Everything in the client's bucket."""
-        objects: dict[str, bytes] = {}
-        async with self.stack.aws.client("s3") as s3:
-            pages = s3.get_paginator("list_objects_v2").paginate(Bucket=client.client_s3_bucket)
-            keys = [item["Key"] async for page in pages for item in page.get("Contents", ())]
-            for key in keys:
-                async with (await s3.get_object(Bucket=client.client_s3_bucket, Key=key))["Body"] as body:
-                    objects[key] = await body.read()
-        found = Delivered(objects)
-        for key, data in objects.items():
-            if key.endswith(".ndjson.gz"):
-                found.lines += [json.loads(line) for line in gzip.decompress(data).splitlines()]
-        return found
+        return await read_bucket(self.stack, client.client_s3_bucket)
 
     async def run_row(self, client: Client) -> dict[str, Any]:
         """The client's newest run in the ledger."""
