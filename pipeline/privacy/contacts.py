@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from pipeline.privacy import checks, words
-from pipeline.privacy.identities import LETTERED, Lettered
+from pipeline.privacy.lettered import LETTERED, Lettered
 
 _AT = re.compile(
     r"(?<=[\w!#$'*+^`|~.%\"-])[@＠](?:(?:[\w-]{1,63}+\.){1,8}(?:[^\W\d_]{2,24}|xn--[a-z0-9-]{2,59})(?![\w-])|\[[0-9A-Fa-f:.]{3,40}\])"

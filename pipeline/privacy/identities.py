@@ -1,4 +1,4 @@
-"""National ids as data: how each is written, what checks it, and whether it needs its word beside it.
+"""National ids of digits only, as data: how each is written, what checks it, and whether it needs its word beside it.
 
 A form is the number with each digit as 9. `own` forms tell enough with the check digits alone: they hold a date, have
 separators of their own, or few numbers pass. `worded` forms look like any other number, one of ten or so passes the
@@ -308,7 +308,7 @@ IDENTITIES = (
         own=forms("13") + forms("3 4 4 2", ". -"),
     ),
 )
-"""Ids of digits only. Those with letters are `LETTERED`."""
+"""Ids of digits only. Those with letters are in `lettered`."""
 
 Rule = tuple[Check, re.Pattern[str], bool]
 
@@ -324,92 +324,3 @@ def _by_form() -> dict[str, tuple[Rule, ...]]:
 
 BY_FORM = _by_form()
 """By form: check, words, and whether the check suffices without a word."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lettered:
-    """An id that mixes letters and digits. `pattern` is matched in any case; `words` must stand before it if given."""
-
-    countries: str
-    name: str
-    pattern: str
-    check: Check
-    words: re.Pattern[str] | None = None
-    separators: str = " .-"
-
-
-LETTERED = {
-    "nino": Lettered(
-        countries="GB",
-        name="National Insurance number",
-        pattern=r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z][ -]?[0-9]{2}[ -]?[0-9]{2}[ -]?[0-9]{2}[ -]?[A-D]",
-        check=nationals.uk_nino,
-    ),
-    "driver": Lettered(
-        countries="GB",
-        name="driving licence",
-        pattern=r"[A-Z]{2}[A-Z9]{3}[ -]?[0-9]{6}[ -]?[A-Z9]{2}[0-9][A-Z]{2}",
-        check=nationals.uk_driver,
-    ),
-    "fiscal": Lettered(
-        countries="IT",
-        name="codice fiscale",
-        pattern=r"[A-Z]{3} ?[A-Z]{3} ?[0-9LMNP-V]{2}[ABCDEHLMPRST][0-9LMNP-V]{2} ?[A-Z][0-9LMNP-V]{3} ?[A-Z]",
-        check=nationals.it_fiscal,
-    ),
-    "dni": Lettered(
-        countries="ES",
-        name="DNI, NIE",
-        pattern=r"(?:[XYZ][ -]?(?:[0-9]{7}|[0-9]\.[0-9]{3}\.[0-9]{3})|[0-9]{8}|[0-9]{2}[.][0-9]{3}[.][0-9]{3}"
-        r"|[0-9]{2}[ ][0-9]{3}[ ][0-9]{3})[ -]?[A-HJ-NP-TV-Z]",
-        check=nationals.es_dni,
-    ),
-    "tic": Lettered(
-        countries="CY",
-        name="tax identification code",
-        pattern=r"[09][0-9]{7}[ -]?[A-Z]",
-        check=nationals.cy_tax,
-    ),
-    "pps": Lettered(
-        countries="IE",
-        name="PPS number",
-        pattern=r"[0-9]{7} ?[A-W][A-IW]?",
-        check=nationals.ie_pps,
-    ),
-    "hetu": Lettered(
-        countries="FI",
-        name="henkilötunnus",
-        pattern=r"[0-9]{6}[-+A-FU-Y][0-9]{3}[0-9A-FHJ-NPR-Y]",
-        check=nationals.fi_hetu,
-        separators="",
-    ),
-    "nir": Lettered(
-        countries="FR",
-        name="numéro de sécurité sociale of Corsica",
-        pattern=r"[12378][ .-]?[0-9]{2}[ .-]?[0-9]{2}[ .-]?2[AB][ .-]?[0-9]{3}[ .-]?[0-9]{3}[ .-]?[0-9]{2}",
-        check=nationals.fr_nir,
-    ),
-    "pension": Lettered(
-        countries="DE",
-        name="Rentenversicherungsnummer",
-        pattern=r"[0-9]{2} ?[0-9]{6} ?[A-Z] ?[0-9]{3}",
-        check=nationals.de_pension,
-    ),
-    "cartao": Lettered(
-        countries="PT",
-        name="cartão de cidadão",
-        pattern=r"[0-9]{8} ?[0-9] ?(?:[A-Z][A-Z0-9]|[0-9][A-Z])[0-9]",
-        check=nationals.pt_card,
-    ),
-    "malta": Lettered(
-        countries="MT",
-        name="identity card",
-        pattern=r"[0-9]{3,7}[MGAPLHBZ]",
-        check=nationals.mt_id,
-        words=context(r"(?:identity|id)(?: card)?(?: number| no)?|karta tal-identit[àa]|malta"),
-    ),
-}
-"""Ids with letters, by the name of their group in the pattern that finds them."""
-
-NAMED_ONLY = ("passports", "identity cards and driving licences other than those above")
-"""Known by the name of their field alone."""

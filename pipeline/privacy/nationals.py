@@ -1,4 +1,4 @@
-"""The check digits of national ids, country by country; `identities` says how each is written.
+"""The check digits of national ids, country by country; `identities` and `lettered` say how each is written.
 
 Every function takes the compact form, digits and capital letters without separators, of the right length. They differ
 in their weights only, and there are many countries: hence the length of this module.
