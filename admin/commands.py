@@ -1,4 +1,4 @@
-"""The admin's commands: who may log in, and taking over the clients that a store already has."""
+"""The admin's commands: who may log in, taking over the clients that a store already has, rotating its secrets."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import argparse
 import asyncio
 import getpass
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 
-from admin import passwords
+from admin import changes, passwords
 from admin.identity import Role
 from admin.importing import import_clients
 from admin.ledger import users
-from database.ledger import audit, connected, open_pool
+from admin.rotation import rotate_all
+from database.ledger import Pool, audit, connected, open_pool
 from pipeline import logs
-from pipeline.clients import PrivacyLevel
+from pipeline.clients import Client, ClientStore, PrivacyLevel, UnreadableClient
 from pipeline.errors import ConfigError, PipelineError
 from pipeline.secrets import SecretBox
 from pipeline.settings import ClientStoreSettings, DatabaseSettings
@@ -58,12 +60,15 @@ def _parser() -> argparse.ArgumentParser:
         "--privacy-level", type=PrivacyLevel, help="for clients that have none: standard, gdpr or hipaa"
     )
     taking.add_argument("--dry-run", action="store_true", help="say what would change")
+    commands.add_parser("rotate-credentials", help="put every stored secret under the first of CREDENTIALS_KEYS")
     return parser
 
 
 async def _run(options: argparse.Namespace, settings: CommandSettings) -> int:
     if options.command == "import-clients":
         return await _import(options, settings)
+    if options.command == "rotate-credentials":
+        return await _rotate(settings)
     name: str = getattr(options, "name", "")
     hashed = await _read_password() if options.verb == "add" and not options.oidc else None
     async with open_pool(settings.ledger_dsn, max_size=1) as pool, connected(pool) as connection:
@@ -105,25 +110,46 @@ async def _read_password() -> str:
 
 
 async def _import(options: argparse.Namespace, settings: CommandSettings) -> int:
+    async with _opened(settings) as (pool, store, box):
+        put = None if options.dry_run else _putting(pool, store, "client.imported")
+        for item in (found := await import_clients(store, box, level=options.privacy_level, put=put)):
+            _say(f"{item.client_id}\t{item.outcome}\t{'; '.join(item.what)}")
+    return 1 if any(item.outcome == "unreadable" for item in found) else 0
+
+
+async def _rotate(settings: CommandSettings) -> int:
+    async with _opened(settings) as (pool, store, box):
+        done = await rotate_all(store, box, _putting(pool, store, "client.credentials_rotated"))
+        said = {"rotated": done.rotated, "clients": done.clients, "left": len(done.left)}
+        async with connected(pool) as connection, connection.transaction():
+            await audit.append(connection, actor=ACTOR, action="credentials.rotated", client_id=None, details=said)
+    for client_id, reason in done.left.items():
+        _say(f"{client_id}\t{reason}", error=True)
+    _say(f"{done.rotated} of {done.clients} clients rotated, {len(done.left)} can't be")
+    _say("keep every key: mend these clients, then run it again" if done.left else "all but the first key can go")
+    return 1 if done.left else 0
+
+
+@asynccontextmanager
+async def _opened(settings: CommandSettings) -> AsyncIterator[tuple[Pool, ClientStore, SecretBox]]:
     box = SecretBox([key.get_secret_value() for key in settings.credentials_keys])
     store = await open_store(kind=settings.client_store, project=settings.google_cloud_project, dsn=settings.ledger_dsn)
     try:
-        found = await import_clients(store, box, level=options.privacy_level, actor=ACTOR, dry_run=options.dry_run)
+        async with open_pool(settings.ledger_dsn, max_size=2) as pool:
+            yield pool, store, box
     finally:
         await store.close()
-    async with open_pool(settings.ledger_dsn, max_size=1) as pool, connected(pool) as connection:
-        for item in found:
-            _say(f"{item.client_id}\t{item.outcome}\t{'; '.join(item.what)}")
-            if item.outcome == "completed" and not options.dry_run:
-                async with connection.transaction():
-                    await audit.append(
-                        connection,
-                        actor=ACTOR,
-                        action="client.imported",
-                        client_id=item.client_id,
-                        details={"what": list(item.what)},
-                    )
-    return 1 if any(item.outcome == "unreadable" for item in found) else 0
+
+
+def _putting(
+    pool: Pool, store: ClientStore, action: str
+) -> Callable[[Client, Client | UnreadableClient], Awaitable[Client]]:
+    """A way to change clients, with an entry of the audit log for each."""
+
+    async def put(after: Client, before: Client | UnreadableClient) -> Client:
+        return await changes.make(pool, store, after, before=before, actor=ACTOR, action=action)
+
+    return put
 
 
 def _say(line: str, *, error: bool = False) -> None:

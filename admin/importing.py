@@ -7,7 +7,7 @@ stored readable is encrypted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -30,10 +30,14 @@ class Imported:
     what: tuple[str, ...] = ()
 
 
+Put = Callable[[Client, Client | UnreadableClient], Awaitable[object]]
+"""Stores the first in place of the second."""
+
+
 async def import_clients(
-    store: ClientStore, box: SecretBox, *, level: PrivacyLevel | None, actor: str, dry_run: bool
+    store: ClientStore, box: SecretBox, *, level: PrivacyLevel | None, put: Put | None
 ) -> list[Imported]:
-    """Complete every client of the store, by id. `level` is for those that have none."""
+    """Complete every client of the store, by id. `level` is for those that have none; without `put` it is a dry run."""
     found = []
     entries: Iterable[Client | UnreadableClient] = await store.changed_since(None)
     for entry in sorted(entries, key=lambda entry: entry.client_id):
@@ -43,8 +47,8 @@ async def import_clients(
             continue
         client, more = complete(client, box)
         what += more
-        if what and not dry_run:
-            await store.put(client, actor=actor, replacing=entry)
+        if what and put is not None:
+            await put(client, entry)
         found.append(Imported(client_id=entry.client_id, outcome="completed" if what else "complete", what=tuple(what)))
     return found
 

@@ -32,13 +32,13 @@ async def sync(desk: Desk, client: Client, who: Identity, *, since: datetime | N
         raise Problem(422, "these hours can't be delivered", [Fault(field="until", message="lies before since")])
     hours = Hours(first=_hour(since), last=_hour(min(until, now) if until else None))
     order = manual_order(client.client_id, now, hours)
+    said = {"run": order.run_key, "since": _text(hours.first), "until": _text(hours.last)}
+    await desk.note(who, "client.sync_ordered", client.client_id, said)  # first: an entry too many is no harm
     settings = desk.settings
     async with open_queue(
         settings.sync_queue_url, region=settings.aws_region, endpoint_url=settings.aws_endpoint_url
     ) as queue:
         await queue.send([order.to_body()])
-    said = {"run": order.run_key, "since": _text(hours.first), "until": _text(hours.last)}
-    await desk.note(who, "client.sync_ordered", client.client_id, said)
     return order.run_key
 
 

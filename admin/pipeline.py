@@ -1,4 +1,4 @@
-"""The admin service: answers people and programs, and counts what lies in quarantine."""
+"""The admin service: answers people and programs, counts what lies in quarantine, completes the audit log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
-from admin import quarantine
+from admin import changes, quarantine
 from admin.app import build
 from admin.desk import Desk
 from admin.limits import RateLimit
@@ -69,6 +69,7 @@ async def application(settings: AdminSettings, stop: asyncio.Event) -> AsyncIter
         beside = (
             asyncio.create_task(directory.keep_fresh(stop)),
             asyncio.create_task(quarantine.keep_counting(settings, pool, stop)),
+            asyncio.create_task(changes.keep_settling(pool, store, stop)),
         )
         try:
             yield app, health

@@ -235,13 +235,23 @@ class ClientStore(Protocol):
         ...
 
     async def put(
-        self, client: Client, *, actor: str, replacing: Client | UnreadableClient | Anything | None = ANYTHING
+        self,
+        client: Client,
+        *,
+        actor: str,
+        replacing: Client | UnreadableClient | Anything | None = ANYTHING,
+        change_id: str | None = None,
     ) -> Client:
         """Store `client` with a new updated_at, and an entry in configuration_changes. Durable on return.
 
         `replacing` is what the caller has seen under this id, None for nothing. Raises ClientChangedError, and stores
-        nothing, when that is no longer what the store holds.
+        nothing, when that is no longer what the store holds. After any other error the change may have been made:
+        `has_change` tells, if the caller named it by a `change_id` of its own (32 hexadecimal digits, used once).
         """
+        ...
+
+    async def has_change(self, client_id: ClientId, change_id: str) -> bool:
+        """Whether the `put` that was given this `change_id` has been made."""
         ...
 
     async def report_sync(self, client_id: ClientId, report: SyncReport) -> None:

@@ -33,6 +33,7 @@ class SecretBox:
             except ValueError:
                 # `from None`: the cause's traceback would show the key's text to whoever prints locals.
                 raise ConfigError(f"CREDENTIALS_KEYS: key {number} is not a Fernet key", hint=_MAKE_A_KEY) from None
+        self._first = fernets[0]
         self._fernets = MultiFernet(fernets)
 
     def encrypt(self, text: str) -> str:
@@ -47,7 +48,13 @@ class SecretBox:
             raise _unreadable() from None
 
     def rotate(self, token: str) -> str:
-        """The same secret under the first key. Raises PermanentError like `decrypt`."""
+        """The same secret under the first key, `token` itself if it is already. Raises PermanentError."""
+        try:
+            self._first.decrypt(token.encode())
+        except (InvalidToken, UnicodeError):
+            pass
+        else:
+            return token
         try:
             return self._fernets.rotate(token.encode()).decode("ascii")
         except (InvalidToken, UnicodeError):

@@ -55,6 +55,7 @@ class Change:
     fields: tuple[str, ...]
     values: dict[str, list[Any]]
     """For `SHOWN_FIELDS` only: field to [old, new]; old is None for a new client."""
+    change_id: str | None = None
 
     def to_document(self) -> dict[str, Any]:
         """The stored form, without its time."""
@@ -63,6 +64,7 @@ class Change:
             "actor": self.actor,
             "fields": list(self.fields),
             "values": {name: {"old": old, "new": new} for name, (old, new) in self.values.items()},
+            "change_id": self.change_id,
         }
 
 
@@ -123,13 +125,13 @@ def to_store(client: Client) -> dict[str, Any]:
     return document
 
 
-def change_of(before: Mapping[str, Any] | None, client: Client, *, actor: str) -> Change:
+def change_of(before: Mapping[str, Any] | None, client: Client, *, actor: str, change_id: str | None = None) -> Change:
     """What `put` is about to change; `before` is the stored document, None for a new client."""
     after = to_store(client)
     old = before or {}
     names = tuple(sorted(n for n in after if n not in _BOOKKEEPING and (before is None or old.get(n) != after[n])))
     values = {name: [old.get(name), after[name]] for name in names if name in SHOWN_FIELDS}
-    return Change(client_id=client.client_id, actor=actor, fields=names, values=values)
+    return Change(client_id=client.client_id, actor=actor, fields=names, values=values, change_id=change_id)
 
 
 def _read_domains(entries: Iterable[Any]) -> tuple[list[Domain], bool]:

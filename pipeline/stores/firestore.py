@@ -78,7 +78,12 @@ class FirestoreClientStore:
             return _read(snapshot, _by_client(await self._entries_of([client_id])))
 
     async def put(
-        self, client: Client, *, actor: str, replacing: Client | UnreadableClient | Anything | None = ANYTHING
+        self,
+        client: Client,
+        *,
+        actor: str,
+        replacing: Client | UnreadableClient | Anything | None = ANYTHING,
+        change_id: str | None = None,
     ) -> Client:
         """See `ClientStore`. One batch, so all or nothing.
 
@@ -105,10 +110,9 @@ class FirestoreClientStore:
                     batch.delete(entry.reference)
             for entry_id, domain in wanted.items():
                 batch.set(self._collection("domain_index").document(entry_id), _entry(client.client_id, domain))
-            change = change_of(before, client, actor=actor).to_document()
-            batch.create(
-                self._collection("configuration_changes").document(), {**change, "at": firestore.SERVER_TIMESTAMP}
-            )
+            change = change_of(before, client, actor=actor, change_id=change_id).to_document()
+            history = self._collection("configuration_changes")
+            batch.create(history.document(change_id), {**change, "at": firestore.SERVER_TIMESTAMP})
             await batch.commit(retry=None, timeout=self._deadline_seconds)
             stored = _read(
                 await self._snapshot(client.client_id), _by_client(await self._entries_of([client.client_id]))
@@ -116,6 +120,13 @@ class FirestoreClientStore:
         if isinstance(stored, UnreadableClient):
             raise PermanentError(f"client {client.client_id} was stored but can't be read: {stored.reason}")
         return stored
+
+    async def has_change(self, client_id: ClientId, change_id: str) -> bool:
+        """See `ClientStore`. The entry of the history has that id."""
+        reference = self._collection("configuration_changes").document(change_id)
+        async with self._translated():
+            found = await reference.get(retry=None, timeout=self._deadline_seconds)
+            return bool(found.exists and found.get("client_id") == client_id)
 
     async def report_sync(self, client_id: ClientId, report: SyncReport) -> None:
         """See `ClientStore`."""

@@ -34,19 +34,29 @@ class MemoryClientStore:
         return self._read(client_id) if client_id in self._documents else None
 
     async def put(
-        self, client: Client, *, actor: str, replacing: Client | UnreadableClient | Anything | None = ANYTHING
+        self,
+        client: Client,
+        *,
+        actor: str,
+        replacing: Client | UnreadableClient | Anything | None = ANYTHING,
+        change_id: str | None = None,
     ) -> Client:
         """See `ClientStore`."""
         self._called()
         before = self._documents.get(client.client_id)
         expect(replacing, self._read(client.client_id) if before is not None else None, client.client_id)
-        self.changes.append(change_of(before, client, actor=actor))
+        self.changes.append(change_of(before, client, actor=actor, change_id=change_id))
         old = {"created_at": self._clock().isoformat()} if before is None else before
         self._index = [entry for entry in self._index if entry["client_id"] != client.client_id]
         self.write_raw(client.client_id, {**old, **copy.deepcopy(to_store(client))})
         stored = self._read(client.client_id)
         assert isinstance(stored, Client)
         return stored
+
+    async def has_change(self, client_id: ClientId, change_id: str) -> bool:
+        """See `ClientStore`."""
+        self._called()
+        return any((change.client_id, change.change_id) == (client_id, change_id) for change in self.changes)
 
     def write_raw(self, client_id: str, document: dict[str, Any]) -> None:
         """Store a document as it is, as another tool would; updated_at moves on."""

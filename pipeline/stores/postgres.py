@@ -64,7 +64,12 @@ class PostgresClientStore:
             return await _read(connection, client_id)
 
     async def put(
-        self, client: Client, *, actor: str, replacing: Client | UnreadableClient | Anything | None = ANYTHING
+        self,
+        client: Client,
+        *,
+        actor: str,
+        replacing: Client | UnreadableClient | Anything | None = ANYTHING,
+        change_id: str | None = None,
     ) -> Client:
         """See `ClientStore`. One transaction. Members of the document that are none of ours stay."""
         async with self._transaction() as connection:
@@ -84,7 +89,7 @@ class PostgresClientStore:
                     "INSERT INTO pipeline.domain_index (host, client_id, valid_from) VALUES (%s, %s, %s)",
                     (domain.host, client.client_id, domain.valid_from),
                 )
-            change = change_of(before, client, actor=actor)
+            change = change_of(before, client, actor=actor, change_id=change_id)
             await connection.execute(
                 "INSERT INTO pipeline.configuration_changes (client_id, actor, document) VALUES (%s, %s, %s)",
                 (client.client_id, actor, Jsonb(change.to_document())),
@@ -93,6 +98,15 @@ class PostgresClientStore:
             if not isinstance(stored, Client):
                 raise PermanentError(f"client {client.client_id} can't be stored", hint=stored.reason if stored else "")
         return stored
+
+    async def has_change(self, client_id: ClientId, change_id: str) -> bool:
+        """See `ClientStore`."""
+        async with self._transaction() as connection:
+            cursor = await connection.execute(
+                "SELECT 1 FROM pipeline.configuration_changes WHERE client_id = %s AND document->>'change_id' = %s",
+                (client_id, change_id),
+            )
+            return await cursor.fetchone() is not None
 
     async def report_sync(self, client_id: ClientId, report: SyncReport) -> None:
         """See `ClientStore`. In a column of its own, `sync`."""

@@ -299,6 +299,16 @@ async def test_history_names_who_and_which_fields_and_holds_no_secret(bench: Ben
     assert "sealed" not in repr([created, updated])
 
 
+async def test_a_change_is_found_by_its_id_if_and_only_if_it_was_made(bench: Bench) -> None:
+    made, refused = uuid.uuid4().hex, uuid.uuid4().hex
+    first = await bench.store.put(make_client(), actor="tester", change_id=made)
+    with pytest.raises(ClientChangedError):
+        await bench.store.put(replace(first, name="Other"), actor="tester", replacing=None, change_id=refused)
+    assert await bench.store.has_change(first.client_id, made)
+    assert not await bench.store.has_change(first.client_id, refused)
+    assert not await bench.store.has_change(ClientId("other"), made)
+
+
 async def test_report_of_a_sync_stands_beside_the_settings_and_is_no_change_of_them(bench: Bench) -> None:
     stored = await bench.store.put(make_client(), actor="tester")
     hour = timedelta(hours=1)

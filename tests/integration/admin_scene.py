@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +25,7 @@ from local.stack import Stack
 from pipeline.gzip import member
 from pipeline.health import Health
 from pipeline.s3 import digest
-from tests.integration.syncer_scene import HOUR, Scene, open_scene
+from tests.integration.syncer_scene import HOUR, ROOT, Scene, open_scene
 
 KEY = "the-admin-key-of-this-test"
 PASSWORD = "correct horse battery"
@@ -113,6 +115,21 @@ class Person:
     async def submit(self, path: str, **fields: Any) -> httpx.Response:
         """Send a form as its page would."""
         return await self.http.post(path, data={"form_token": self.token, **fields})
+
+
+async def command(scene: Scene, *arguments: str, entered: str = "", **environment: str) -> tuple[int, str, str]:
+    """`python -m admin ...`: status, output, errors."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "admin", *arguments),
+        cwd=ROOT,
+        env={**os.environ, **scene.environment, **environment},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate(entered.encode())
+    assert process.returncode is not None
+    return process.returncode, output.decode(), errors.decode()
 
 
 @asynccontextmanager

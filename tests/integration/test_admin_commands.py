@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator
 
 import pytest
@@ -16,28 +13,14 @@ from database.ledger import connected, open_pool
 from local.stack import Stack
 from pipeline.clients import Client, ClientId, PrivacyLevel, UnreadableClient
 from pipeline.secrets import pseudonym_keys
-from tests.integration.syncer_scene import ROOT, Scene, open_scene
+from tests.integration.admin_scene import command
+from tests.integration.syncer_scene import Scene, open_scene
 
 
 @pytest.fixture(scope="module")
 async def scene(stack: Stack) -> AsyncIterator[Scene]:
     async with open_scene(stack) as found:
         yield found
-
-
-async def command(scene: Scene, *arguments: str, entered: str = "") -> tuple[int, str, str]:
-    """`python -m admin ...`: status, output, errors."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "admin", *arguments),
-        cwd=ROOT,
-        env={**os.environ, **scene.environment},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate(entered.encode())
-    assert process.returncode is not None
-    return process.returncode, output.decode(), errors.decode()
 
 
 async def test_users_are_added_listed_and_removed_and_a_short_password_is_refused(scene: Scene) -> None:

@@ -24,6 +24,12 @@ def test_old_key_still_decrypts_and_rotation_needs_the_new_one_only() -> None:
     assert SecretBox([NEW]).decrypt(both.rotate(token)) == "s3-secret"
 
 
+def test_rotation_leaves_what_is_under_the_first_key_as_it_is() -> None:
+    both = SecretBox([NEW, OLD])
+    rotated = both.rotate(SecretBox([OLD]).encrypt("s3-secret"))
+    assert both.rotate(rotated) == rotated
+
+
 @pytest.mark.parametrize("token", ["", "plain secret", "gAAAAA-ü"])
 def test_unreadable_token_is_permanent_and_not_quoted(token: str) -> None:
     box = SecretBox([NEW])
