@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -258,6 +258,14 @@ class ClientStore(Protocol):
         """Write `report` beside the client's settings. It is none of them: updated_at and the history stay as they are.
 
         Nothing happens when there is no such client.
+        """
+        ...
+
+    def listen(self) -> AsyncGenerator[None, None]:
+        """Yields once as soon as it listens, then whenever settings may have changed; many changes may be one yield.
+
+        A hint only: `changed_since` says what it was. Never ends by itself; raises TransientError or PermanentError
+        when it listens no more, and what changes until the caller begins anew is not told.
         """
         ...
 

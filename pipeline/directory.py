@@ -12,6 +12,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -26,15 +27,36 @@ OVERLAP_SECONDS = 60.0
 
 FULL_LOAD_SECONDS = 300.0
 
+REST_SECONDS = 0.2
+REST_SHARE = 20.0
+"""After a refresh no change is heeded for so long, or so many times what the refresh took: however many clients change
+at once, telling costs no more than a twentieth of the time, and no more than polling when answers are long."""
+
+FAILED_SECONDS = 2.0
+"""After a refresh that failed: what the store had told of is not forgotten until the next poll."""
+
+FIRST_RETRY_SECONDS = 1.0
+LONGEST_RETRY_SECONDS = 60.0
+"""Before the store is listened to again. Meanwhile there is polling."""
+
+_LAST = datetime(9000, 1, 1, tzinfo=UTC)
+"""A forged time stamp at the end of all time must not end the arithmetic."""
+
+log = logs.get(__name__)
+
 Entry = Client | UnreadableClient
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the cache holds between two refreshes. Monotonic times in seconds; `newest` is by the store's clock."""
+    """What the cache holds between two refreshes. Monotonic times in seconds.
+
+    `reached` is by the store's clock, which showed at least that at `fresh_at`: the newest time stamp that was seen,
+    and the time that has passed since. So what has changed long ago isn't asked for again and again.
+    """
 
     entries: Mapping[ClientId, Entry] = field(default_factory=dict)
-    newest: datetime | None = None
+    reached: datetime | None = None
     fresh_at: float = -math.inf
     full_at: float = -math.inf
 
@@ -44,19 +66,20 @@ class Snapshot:
         Never later than our own clock less the overlap, so that one client with a time stamp in the future doesn't
         hide the changes of all others.
         """
-        if self.newest is None or now - self.full_at >= FULL_LOAD_SECONDS:
+        if self.reached is None or now - self.full_at >= FULL_LOAD_SECONDS:
             return None
-        return min(self.newest, wall) - timedelta(seconds=OVERLAP_SECONDS)
+        return min(self.reached, wall) - timedelta(seconds=OVERLAP_SECONDS)
 
     def absorb(self, found: Iterable[Entry], *, since: datetime | None, now: float) -> Snapshot:
         """The snapshot after the store's answer to `since`, which was asked at `now`."""
         answer = {entry.client_id: self._known(entry) for entry in found}
-        newest = max((entry.updated_at for entry in answer.values()), default=self.newest)
+        stamps = [entry.updated_at for entry in answer.values()]
+        if self.reached is not None:
+            stamps.append(self.reached + timedelta(seconds=now - self.fresh_at))
+        reached = min(max(stamps), _LAST) if stamps else None
         if since is None:
-            return Snapshot(answer, newest, now, now)
-        if newest is not None and self.newest is not None:
-            newest = max(newest, self.newest)
-        return Snapshot({**self.entries, **answer}, newest, now, self.full_at)
+            return Snapshot(answer, reached, now, now)
+        return Snapshot({**self.entries, **answer}, reached, now, self.full_at)
 
     def _known(self, entry: Entry) -> Entry:
         """The same object as long as a client is the same: what was derived from it stays valid."""
@@ -67,8 +90,9 @@ class Snapshot:
 class ClientDirectory:
     """The clients, ready to be asked without waiting. One per process; `keep_fresh` runs beside the service's loop.
 
-    A change in the store is seen after at most `refresh_seconds` and one deadline of the store. A refresh that fails
-    leaves the cache as it was and the age growing: the service stops when `age_seconds` exceeds its grace time.
+    A change is seen as soon as the store tells of it; where it can't, after at most `refresh_seconds` and one deadline
+    of the store. A refresh that fails leaves the cache as it was and the age growing: the service stops when
+    `age_seconds` exceeds its grace time.
     """
 
     def __init__(
@@ -103,26 +127,56 @@ class ClientDirectory:
             keyage.show(after.entries.values(), self._wall_clock().timestamp())
 
     async def keep_fresh(self, stop: asyncio.Event) -> None:
-        """Refresh every `refresh_seconds` until `stop` is set. Our own errors are logged, any other is raised."""
-        log = logs.get(__name__)
-        while not stop.is_set():
-            started = self._clock()
+        """Refresh every `refresh_seconds`, and when the store tells of a change, until `stop` is set.
+
+        Our own errors are logged, any other is raised.
+        """
+        told = asyncio.Event()
+        listener = asyncio.create_task(self._listen(told))
+        listener.add_done_callback(lambda _: told.set())
+        try:
+            while not stop.is_set():
+                started = self._clock()
+                told.clear()
+                is_fresh = await self._try_refresh()
+                took = self._clock() - started
+                # From start to start, so that a slow answer doesn't delay the next question.
+                due = started + min(self._refresh_seconds, math.inf if is_fresh else FAILED_SECONDS)
+                await _first_of(stop, seconds=min(due - self._clock(), max(REST_SECONDS, REST_SHARE * took)))
+                await _first_of(stop, told, seconds=due - self._clock())
+                if listener.done():
+                    listener.result()
+        finally:
+            listener.cancel()
+            await asyncio.wait([listener])
+
+    async def _try_refresh(self) -> bool:
+        try:
+            await self.refresh()
+            return True
+        except PipelineError as error:
+            age = self.age_seconds(self._clock())
+            log.warning(
+                "clients.refresh.failed",
+                error_class=type(error).__name__,
+                error=str(error),
+                age_seconds=round(age, 1) if math.isfinite(age) else None,
+            )
+            return False
+
+    async def _listen(self, told: asyncio.Event) -> None:
+        """Set `told` when the store tells of changes. A store that can't is tried again, ever more seldom."""
+        rest = FIRST_RETRY_SECONDS
+        while True:
             try:
-                await self.refresh()
+                async with aclosing(self._store.listen()) as changes:
+                    async for _ in changes:
+                        rest = FIRST_RETRY_SECONDS
+                        told.set()
             except PipelineError as error:
-                age = self.age_seconds(self._clock())
-                log.warning(
-                    "clients.refresh.failed",
-                    error_class=type(error).__name__,
-                    error=str(error),
-                    age_seconds=round(age, 1) if math.isfinite(age) else None,
-                )
-            # From start to start, so that a slow answer doesn't delay the next question.
-            left = max(0.0, started + self._refresh_seconds - self._clock())
-            try:
-                await asyncio.wait_for(stop.wait(), left)
-            except TimeoutError:
-                continue
+                log.warning("clients.listener.failed", error_class=type(error).__name__, error=str(error))
+            await asyncio.sleep(rest)
+            rest = min(2 * rest, LONGEST_RETRY_SECONDS)
 
     def get(self, client_id: str) -> Entry | None:
         """The client from the cache, inactive ones too; None when the store has none."""
@@ -151,6 +205,16 @@ class ClientDirectory:
     def age_seconds(self, now: float) -> float:
         """How long ago, by `time.monotonic`, the cache agreed with the store; infinite before the first refresh."""
         return now - self._snapshot.fresh_at
+
+
+async def _first_of(*events: asyncio.Event, seconds: float) -> None:
+    """Return when one of `events` is set, or after that time."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 def _owners(entries: Iterable[Entry]) -> dict[str, list[tuple[datetime, ClientId]]]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +32,7 @@ from pipeline.clients import (
     UnreadableClient,
 )
 from pipeline.errors import ConfigError, PermanentError, PipelineError, TransientError
+from pipeline.stores import firestore_listening
 from pipeline.stores.documents import change_of, expect, normal_domains, read_client, to_store
 
 _IDS_PER_QUERY = 30  # the most values that an `in` filter takes
@@ -135,6 +136,17 @@ class FirestoreClientStore:
             with suppress(google_errors.NotFound):
                 await reference.update(report.to_document(), retry=None, timeout=self._deadline_seconds)
 
+    async def listen(self) -> AsyncGenerator[None, None]:
+        """See `ClientStore`. Entries of domain_index that somebody deletes by hand are not told of."""
+        try:
+            async with aclosing(firestore_listening.listen(self._firestore)) as told:
+                async for _ in told:
+                    yield
+        except google_errors.GoogleAPIError as error:
+            raise _translate(error) from error
+        except auth_errors.GoogleAuthError as error:
+            raise _no_token() from error
+
     async def close(self) -> None:
         """See `ClientStore`."""
         await self._firestore._firestore_api.transport.close()  # AsyncClient has no close of its own
@@ -169,7 +181,11 @@ class FirestoreClientStore:
         except google_errors.GoogleAPIError as error:
             raise _translate(error) from error
         except auth_errors.GoogleAuthError as error:
-            raise TransientError("Google did not issue an access token", hint="see the service account") from error
+            raise _no_token() from error
+
+
+def _no_token() -> TransientError:
+    return TransientError("Google did not issue an access token", hint="see the service account")
 
 
 def _translate(error: google_errors.GoogleAPIError) -> PipelineError:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,6 +21,7 @@ class MemoryClientStore:
         self._updated_at: dict[str, datetime] = {}
         self._index: list[dict[str, Any]] = []
         self.fail_with: Exception | None = None
+        self._listeners: list[asyncio.Event] = []
         self.calls = 0
         self.changes: list[Change] = []
 
@@ -64,6 +66,7 @@ class MemoryClientStore:
         now = max(self._clock(), last + timedelta(microseconds=1))
         self._documents[client_id] = document
         self._updated_at[client_id] = now
+        self.tell()
 
     def write_index(self, client_id: str, host: str, valid_from: Any) -> None:
         """Add an entry to domain_index, as another tool would."""
@@ -76,6 +79,26 @@ class MemoryClientStore:
         self._called()
         if client_id in self._documents:
             self._documents[client_id] |= report.to_document()
+
+    async def listen(self) -> AsyncGenerator[None, None]:
+        """See `ClientStore`."""
+        told = asyncio.Event()
+        told.set()
+        self._listeners.append(told)
+        try:
+            while True:
+                await told.wait()
+                told.clear()
+                if self.fail_with is not None:
+                    raise self.fail_with
+                yield
+        finally:
+            self._listeners.remove(told)
+
+    def tell(self) -> None:
+        """Wake those who listen; with `fail_with` their connection is lost."""
+        for told in self._listeners:
+            told.set()
 
     async def close(self) -> None:
         """See `ClientStore`."""

@@ -6,7 +6,7 @@ A trigger stamps updated_at by the server's clock, so that a change made by hand
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -119,6 +119,25 @@ class PostgresClientStore:
                 "UPDATE pipeline.clients SET sync = sync || %s WHERE client_id = %s", (Jsonb(document), client_id)
             )
 
+    async def listen(self) -> AsyncGenerator[None, None]:
+        """See `ClientStore`. On a connection of its own; behind a pooler of transactions nothing is told."""
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                connection = await self._open("clients_listener")
+        except TimeoutError as error:
+            raise TransientError("the client store (PostgreSQL) did not answer in time") from error
+        except psycopg.Error as error:
+            raise _translate(error) from error
+        try:
+            await connection.execute("LISTEN pipeline_clients")
+            yield
+            async for _ in connection.notifies():
+                yield
+        except psycopg.Error as error:
+            raise _translate(error) from error
+        finally:
+            await connection.close()
+
     async def close(self) -> None:
         """See `ClientStore`."""
         if self._connection is not None:
@@ -127,19 +146,22 @@ class PostgresClientStore:
 
     async def _connect(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = await psycopg.AsyncConnection.connect(
-                self._dsn,
-                autocommit=True,
-                connect_timeout=max(2, round(self._deadline_seconds)),
-                # A server that vanished without a word: the kernel gives the connection up after this time.
-                tcp_user_timeout=round(self._deadline_seconds * 1000),
-                keepalives_idle=5,
-                keepalives_interval=2,
-                keepalives_count=3,
-                prepare_threshold=None,  # works behind PgBouncer too
-                application_name="clients",
-            )
+            self._connection = await self._open("clients")
         return self._connection
+
+    async def _open(self, name: str) -> Connection:
+        return await psycopg.AsyncConnection.connect(
+            self._dsn,
+            autocommit=True,
+            connect_timeout=max(2, round(self._deadline_seconds)),
+            # A server that vanished without a word: the kernel gives the connection up after this time.
+            tcp_user_timeout=round(self._deadline_seconds * 1000),
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
+            prepare_threshold=None,  # works behind PgBouncer too
+            application_name=name,
+        )
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Connection]:

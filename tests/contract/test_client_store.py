@@ -7,6 +7,7 @@ import os
 import socket
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib import resources
@@ -30,9 +31,12 @@ from pipeline.clients import (
     SyncReport,
     UnreadableClient,
 )
+from pipeline.directory import ClientDirectory
 from pipeline.errors import ConfigError, PermanentError, TransientError
 from pipeline.stores import open_store
 from pipeline.stores.memory import MemoryClientStore
+from tests.faults import Proxy, proxy_to
+from tests.integration.streamer_scene import eventually
 
 _SYNC_TIMES = ("last_sync_at", "last_sync_succeeded_at", "last_sync_complete_through")
 JANUARY = datetime(2026, 1, 1, tzinfo=UTC)
@@ -55,6 +59,12 @@ class Bench:
     async def sync(self, client_id: str) -> dict[str, Any]:
         """The stored members about deliveries."""
         raise NotImplementedError
+
+    @asynccontextmanager
+    async def proxied(self) -> AsyncIterator[tuple[ClientStore, Proxy]]:
+        """The same store once more, through a proxy."""
+        raise NotImplementedError
+        yield
 
 
 class MemoryBench(Bench):
@@ -107,6 +117,15 @@ class PostgresBench(Bench):
             for name, value in found[0].items()
         }
 
+    @asynccontextmanager
+    async def proxied(self) -> AsyncIterator[tuple[ClientStore, Proxy]]:
+        info = self.connection.info
+        async with proxy_to(info.port) as proxy:
+            dsn = psycopg.conninfo.make_conninfo(info.dsn, password=info.password, port=proxy.port)
+            store = await open_store(kind="postgres", project="", dsn=dsn)
+            yield store, proxy
+            await store.close()
+
 
 class FirestoreBench(Bench):
     def __init__(self, store: ClientStore, client: firestore.AsyncClient) -> None:
@@ -130,6 +149,16 @@ class FirestoreBench(Bench):
     async def sync(self, client_id: str) -> dict[str, Any]:
         return (await self.client.collection("clients").document(client_id).get()).to_dict() or {}
 
+    @asynccontextmanager
+    async def proxied(self) -> AsyncIterator[tuple[ClientStore, Proxy]]:
+        address = os.environ["FIRESTORE_EMULATOR_HOST"]
+        async with proxy_to(int(address.rpartition(":")[2])) as proxy:
+            with pytest.MonkeyPatch.context() as environment:
+                environment.setenv("FIRESTORE_EMULATOR_HOST", f"127.0.0.1:{proxy.port}")
+                store = await open_store(kind="firestore", project=self.client.project, dsn="")
+            yield store, proxy
+            await store.close()
+
 
 @pytest.fixture(scope="session")
 async def store_database(stack: Stack) -> AsyncIterator[str]:
@@ -141,7 +170,7 @@ async def store_database(stack: Stack) -> AsyncIterator[str]:
         async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
             await connection.execute("CREATE SCHEMA pipeline")
             migrations = resources.files("database") / "migrations" / "ledger"
-            for name_ in ("0003_clients.sql", "0036_clients_sync.sql"):
+            for name_ in ("0003_clients.sql", "0036_clients_sync.sql", "0055_clients_told.sql"):
                 await connection.execute((migrations / name_).read_bytes())
     yield dsn
     # A test may have restarted the server: a new connection.
@@ -382,6 +411,53 @@ async def test_of_concurrent_puts_that_saw_the_same_one_wins(bench: Bench) -> No
     winners = [client for client in await asyncio.gather(*map(put, range(3))) if client]
     assert len(winners) == 1
     assert await bench.store.get(first.client_id) == winners[0]
+
+
+async def test_who_listens_is_told_of_changes_of_settings_by_whomever_and_not_of_reports(bench: Bench) -> None:
+    stored = await bench.store.put(make_client(), actor="tester")
+    async with asyncio.timeout(30), aclosing(bench.store.listen()) as told:
+        await anext(told)
+        for change in (
+            bench.store.put(replace(stored, name="Other"), actor="tester"),
+            bench.write_index("acme", "second.example.com", JANUARY),
+            bench.write_raw("acme", {"privacy_level": "hipaa"}),
+        ):
+            await change
+            await anext(told)
+        next_told = asyncio.ensure_future(anext(told))
+        await asyncio.wait([next_told], timeout=0.3)  # one change may be told of twice
+        if next_told.done():
+            next_told = asyncio.ensure_future(anext(told))
+        await bench.store.report_sync(stored.client_id, SyncReport(at=JANUARY, run_key="20260101T0100-hourly"))
+        for _ in range(5):
+            await bench.store.get(stored.client_id)
+        assert not next_told.done()
+        await bench.store.put(replace(stored, name="Third"), actor="tester")
+        await next_told
+
+
+@pytest.mark.parametrize("bench", ["postgres", "firestore"], indirect=True)
+async def test_change_is_seen_at_once_and_a_lost_connection_is_made_anew(bench: Bench) -> None:
+    # GIVEN a directory that polls once an hour
+    stored = await bench.store.put(make_client(), actor="tester")
+    async with bench.proxied() as (store, proxy):
+        directory = ClientDirectory(store, refresh_seconds=3600.0)
+        stop = asyncio.Event()
+        keeping = asyncio.create_task(directory.keep_fresh(stop))
+
+        async def is_seen() -> bool:
+            return directory.get(stored.client_id) == stored
+
+        await eventually(is_seen, what="the first load")
+        for cut in (False, True, False):
+            # WHEN a setting changes, also while nobody can be told of it
+            if cut:
+                proxy.reset()
+            stored = await bench.store.put(replace(stored, name=f"{stored.name}+"), actor="tester")
+            # THEN the directory has it
+            await eventually(is_seen, seconds=20, what=f"the change, {cut=}")
+        stop.set()
+        await keeping
 
 
 @pytest.mark.parametrize("kind", ["postgres", "firestore"])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -111,7 +111,7 @@ async def test_time_stamp_in_the_future_hides_no_later_change() -> None:
     clock = Clock()
     store, directory = make(clock)
     await store.put(client("forged"), actor="t")
-    store._updated_at["forged"] += timedelta(days=900)
+    store._updated_at["forged"] = datetime.max.replace(tzinfo=UTC)
     await directory.refresh()
     clock.seconds += 15
     await store.put(client("b"), actor="t")
@@ -134,6 +134,56 @@ async def test_keep_fresh_survives_our_errors_and_ends_with_stop() -> None:
     await directory.keep_fresh(stop)
     assert store.calls == 5
     assert math.isfinite(directory.age_seconds(0.0))
+
+
+async def test_one_change_among_thousands_asks_for_it_alone_and_a_burst_for_little_more() -> None:
+    clock = Clock()
+    store, directory = make(clock)
+    for number in range(5_000):
+        store.write_raw(f"c{number}", {"privacy_level": "gdpr"})
+    await directory.refresh()
+    clock.seconds += 2 * OVERLAP_SECONDS
+    await directory.refresh()
+    stop = asyncio.Event()
+    keeping = asyncio.create_task(directory.keep_fresh(stop))
+    store.asked.clear()
+
+    async def until(name: str, level: PrivacyLevel) -> None:
+        async with asyncio.timeout(10):
+            while getattr(directory.get(name), "privacy_level", None) is not level:
+                await asyncio.sleep(0)
+
+    store.write_raw("c7", {"privacy_level": "hipaa"})
+    await until("c7", PrivacyLevel.HIPAA)
+    assert None not in store.asked
+    assert await store.changed_since(store.asked[-1]) == [directory.get("c7")]
+    store.asked.clear()
+    for number in range(1_000):
+        store.write_raw(f"c{number}", {"privacy_level": "standard"})
+        await asyncio.sleep(0)
+    await until("c999", PrivacyLevel.STANDARD)
+    assert None not in store.asked
+    assert len(store.asked) < 20
+    stop.set()
+    await keeping
+
+
+async def test_store_that_cannot_tell_is_polled() -> None:
+    class Mute(MemoryClientStore):
+        async def listen(self) -> AsyncGenerator[None, None]:
+            raise TransientError("nothing is told here")
+            yield
+
+    store = Mute()
+    directory = ClientDirectory(store, refresh_seconds=0.01)
+    stop = asyncio.Event()
+    keeping = asyncio.create_task(directory.keep_fresh(stop))
+    await store.put(client("a"), actor="t")
+    async with asyncio.timeout(10):
+        while directory.get("a") is None:
+            await asyncio.sleep(0)
+    stop.set()
+    await keeping
 
 
 async def test_keep_fresh_raises_what_is_unknown() -> None:
