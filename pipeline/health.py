@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import uvicorn
@@ -34,10 +34,20 @@ class Health:
         self._status = status
         self._ready = ready
         self._turned_at = time.monotonic()
+        self._refusal: str | None = None
 
     def turned(self) -> None:
         """The loop is alive."""
         self._turned_at = time.monotonic()
+
+    async def refuse(self, reason: str, stop: asyncio.Event) -> None:
+        """Do nothing and be unready for `reason` until `stop`: a restart mends it no more than waiting does, and only
+        a process that runs can tell probes and alerts what a person has to do."""
+        self._refusal = reason
+        while not stop.is_set():
+            self.turned()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LIVE_SECONDS / 10)
 
     def app(self, settings: Settings, title: str) -> FastAPI:
         """The application with the four common routes; services add their own."""
@@ -55,7 +65,7 @@ class Health:
         async def readyz(response: Response) -> dict[str, Any]:
             try:
                 async with asyncio.timeout(5):
-                    reason = await self._ready()
+                    reason = self._refusal or await self._ready()
             except (PipelineError, TimeoutError) as error:
                 reason = str(error) or type(error).__name__
             if reason:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
@@ -76,6 +77,26 @@ async def check_topic(settings: KafkaSettings, partitions: int) -> int:
             hint="add partitions to the topic",
         )
     return int(config.get("max.message.bytes") or _DEFAULT_BATCH_BYTES)
+
+
+async def told_sequences(settings: KafkaSettings, partitions: Collection[int]) -> dict[int, int]:
+    """By partition: the last sequence that was committed to the ledger, as the consumer group was told beside its
+    offset; without partitions of which it was told nothing. Raises TransientError when Kafka does not answer.
+    """
+    topic = settings.kafka_raw_topic
+    admin = AIOKafkaAdminClient(**connection_options(settings))
+    await start(admin, settings.kafka_bootstrap_servers)
+    try:
+        told = await admin.list_consumer_group_offsets(
+            settings.kafka_group, partitions=[TopicPartition(topic, partition) for partition in partitions]
+        )
+    except KafkaError as error:
+        raise TransientError(
+            f"Kafka does not say where group {settings.kafka_group} stands ({type(error).__name__})"
+        ) from error
+    finally:
+        await admin.close()
+    return {tp.partition: int(at.metadata) for tp, at in told.items() if at.offset >= 0 and at.metadata.isdecimal()}
 
 
 def headers(event: Event, sequence: int) -> list[Header]:

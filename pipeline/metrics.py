@@ -78,6 +78,9 @@ CLEANUP_OLDEST_SECONDS = Gauge("cleaner_oldest_object_seconds", "Age of the olde
 LEDGER_IMBALANCES = Gauge(
     "ledger_imbalances", "What doesn't add up in the ledger's last hours, by kind: alert above 0", ["kind"]
 )
+LEDGER_SET_BACK = Gauge(
+    "ledger_set_back", "1 while this service refuses to work because the ledger is older than what was done: alert"
+)
 LEDGER_LAG_SECONDS = Gauge(
     "ledger_lag_seconds",
     "export: since all that was committed is in raw objects; processing: age of the oldest event that waits for it",

@@ -182,9 +182,9 @@ class ObjectStore:
             raise TransientError(f"reading s3://{self.bucket}/{key} broke off") from error
         return data
 
-    async def list(self, prefix: str) -> AsyncIterator[Listed]:
-        """Every object under `prefix`, in the order of keys."""
-        arguments: dict[str, Any] = {"Prefix": prefix}
+    async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[Listed]:
+        """Every object under `prefix`, in the order of keys; with `after` those behind that key only."""
+        arguments: dict[str, Any] = {"Prefix": prefix} | ({"StartAfter": after} if after else {})
         while True:
             answer = await self._call("list_objects_v2", **arguments)
             for item in answer.get("Contents", ()):

@@ -71,6 +71,11 @@ class Partition:
         return self._stand.next_offset
 
     @property
+    def last_sequence(self) -> int:
+        """The sequence up to which everything is written."""
+        return self._stand.last_sequence
+
+    @property
     def gathered_bytes(self) -> int:
         """What the open chunk holds."""
         return 0 if self._chunk is None else self._chunk.bytes

@@ -12,8 +12,9 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 
 from database import preflight
-from database.ledger import Pool, chunks, connected, layouts, open_pool
+from database.ledger import Pool, chunks, connected, layouts, open_pool, setback
 from database.ledger.chunks import ConsumerPosition
+from database.ledger.setback import LedgerSetBackError
 from pipeline import kafka, logs, metrics
 from pipeline.directory import ClientDirectory
 from pipeline.errors import FencedError, TransientError
@@ -97,12 +98,16 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
             return {"accepted": True}
 
         await stack.enter_async_context(serving(app, settings, PORT))
-        releaser = Releaser(policies=policies, pool=pool, bucket=processed, fresh=processor.knows_clients)
-        async with asyncio.TaskGroup() as tasks:
-            beside = [tasks.create_task(directory.keep_fresh(stop)), tasks.create_task(releaser.run(stop))]
-            await processor.run(stop)
-            for task in beside:
-                task.cancel()
+        releaser = Releaser(policies=policies, pool=pool, bucket=processed, fresh=processor.may_release)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                beside = [tasks.create_task(directory.keep_fresh(stop)), tasks.create_task(releaser.run(stop))]
+                await processor.run(stop)
+                for task in beside:
+                    task.cancel()
+        except* LedgerSetBackError as refusals:
+            await kafka.stop(consumer)
+            await setback.refuse(refusals.exceptions[0], processor.health, stop)
 
 
 class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -119,6 +124,7 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
         processed_bucket: ObjectStore,
         raw_bucket: ObjectStore,
     ) -> None:
+        self._settings = settings
         self._topic = settings.kafka_raw_topic
         self._flush_seconds = settings.processed_flush_seconds
         self._consumer = consumer
@@ -126,6 +132,8 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
         self._policies = policies
         self._pool = pool
         self._raw_bucket = raw_bucket
+        self._processed_bucket = processed_bucket
+        self._is_checked = False
         self._generation = 0
         self._mine: dict[int, Partition] = {}
         self._events = 0
@@ -186,9 +194,14 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._report_offsets(due)
 
     async def _report_offsets(self, written: list[Partition]) -> None:
-        """Tell the group, for those who watch its lag; the ledger decides, so a refusal means nothing."""
+        """Tell the group, for those who watch its lag; the ledger decides, so a refusal means nothing.
+
+        The sequence beside the offset stays true when the topic is made anew: a ledger that is behind it was set back.
+        """
         offsets = {
-            TopicPartition(self._topic, p.number): p.next_offset for p in written if self._mine.get(p.number) is p
+            TopicPartition(self._topic, p.number): (p.next_offset, str(p.last_sequence))
+            for p in written
+            if self._mine.get(p.number) is p
         }
         with suppress(KafkaError):
             if offsets:
@@ -208,7 +221,11 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._load([TopicPartition(self._topic, partition.number)])
 
     async def _load(self, assigned: list[TopicPartition]) -> None:
-        """Begin each partition where the ledger says."""
+        """Begin each partition where the ledger says. Raises LedgerSetBackError when that is not where it was."""
+        partitions = [tp.partition for tp in assigned]
+        told = await kafka.told_sequences(self._settings, partitions)
+        await setback.check_partitions(self._pool, self._processed_bucket, self._topic, partitions, told)
+        self._is_checked = True
         begins = await self._consumer.beginning_offsets(assigned)
         ends = await self._consumer.end_offsets(assigned)
         async with connected(self._pool) as connection:
@@ -253,6 +270,10 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
     def knows_clients(self) -> bool:
         """Whether the clients' settings are younger than the grace time."""
         return self._directory.age_seconds(time.monotonic()) <= STORE_GRACE_SECONDS
+
+    def may_release(self) -> bool:
+        """Whether held events may leave: by settings of now, and by a ledger that was found to be that of now."""
+        return self._is_checked and self.knows_clients()
 
     def _check_directory(self) -> None:
         age = self._directory.age_seconds(time.monotonic())

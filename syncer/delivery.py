@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from psycopg.errors import UniqueViolation
 
-from database.ledger import Pool, connected, deliveries, delivery_files, delivery_plans, records, revisions
+from database.ledger import Pool, connected, deliveries, delivery_files, delivery_plans, records, revisions, setback
 from database.ledger.completeness import frontier_of, last_complete_hour
 from database.ledger.deliveries import Run, RunBusyError
 from database.ledger.delivery_files import Announced, OpenFile, RevisedError
@@ -80,10 +80,11 @@ class Deliverer:
     async def deliver(self, order: ClientSync) -> Outcome:
         """Finish the client's open run, then do the ordered one. A repeated or late order does nothing.
 
-        Raises NotNowError, RunBusyError, FencedError (another process took over), and whatever made a run fail: it is
-        marked then.
+        Raises NotNowError, RunBusyError, FencedError (another process took over), LedgerSetBackError before anything is
+        done, and whatever made a run fail: it is marked then.
         """
         client = await self._client(order.client_id)
+        await self.check_ledger([client.client_id])
         done = []
         owner = uuid4()
         async with connected(self.pool) as connection:
@@ -100,6 +101,10 @@ class Deliverer:
             await self._complete(run)
             done.append(run.run_key)
         return Outcome(run_keys=tuple(done))
+
+    async def check_ledger(self, client_ids: Sequence[str]) -> None:
+        """Raise LedgerSetBackError when one of these clients was delivered more than the ledger knows."""
+        await setback.check_deliveries(self.pool, self._processed, client_ids)
 
     async def _client(self, client_id: str) -> Client:
         client = await self._store.get(ClientId(client_id))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from database.ledger.deliveries import RunBusyError
+from database.ledger.setback import LedgerSetBackError
 from pipeline.errors import FencedError, PermanentError, TransientError
 from pipeline.syncqueue import MessageError
 from syncer.delivery import NotNowError
@@ -43,6 +44,8 @@ def decide(error: Exception | None, receives: int, max_receives: int | None, *, 
             return Decision(fate=Fate.DELETE, outcome="done")
         case MessageError():
             return Decision(fate=Fate.HIDE, outcome="malformed", seconds=1.0)  # it won't become better
+        case LedgerSetBackError():
+            return Decision(fate=Fate.HIDE, outcome="refused", seconds=delay)
         case NotNowError():
             return Decision(fate=Fate.DELETE, outcome="skipped")
         case RunBusyError() | FencedError():

@@ -10,19 +10,20 @@ from datetime import UTC, datetime
 from typing import Any
 
 from database import preflight
-from database.ledger import connected, open_pool
+from database.ledger import connected, open_pool, setback
 from database.ledger.delivery_status import sync_states
+from database.ledger.setback import LedgerSetBackError
 from pipeline import logs, metrics
 from pipeline.clients import ClientStore
 from pipeline.destination import ClientAccess
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, TransientError
 from pipeline.health import Health, serving
 from pipeline.s3 import open_bucket
 from pipeline.secrets import SecretBox
 from pipeline.stores import open_store
 from pipeline.syncqueue import ClientSync, Message, MessageError, Queue, Tick, open_queue, parse
 from syncer.delivery import Deliverer
-from syncer.due import due_clients, stale
+from syncer.due import due_clients, stale, why_not
 from syncer.handling import Fate, decide
 from syncer.http import add_routes
 from syncer.policies import Policies
@@ -32,6 +33,10 @@ from syncer.watch import watch
 log = logs.get(__name__)
 
 PORT = 8083
+
+CHECKED_CLIENTS = 20
+"""Whose deliveries are compared with the ledger at the start, so that a ledger that was set back is told at once; each
+client's are before its own."""
 
 _TURN_SECONDS = 5.0
 _RECEIVE_PAUSE_SECONDS = 2.0
@@ -50,7 +55,10 @@ async def serve(settings: SyncerSettings, stop: asyncio.Event) -> None:
         await stack.enter_async_context(serving(app, settings, PORT))
         watching = asyncio.create_task(watch(deliverer.pool, store))
         stack.callback(watching.cancel)
-        await syncer.run(stop)
+        try:
+            await syncer.run(stop)
+        except LedgerSetBackError as error:
+            await setback.refuse(error, syncer.health, stop)
 
 
 @asynccontextmanager
@@ -86,6 +94,7 @@ class Syncer:
         self._store = store
         self._deliverer = deliverer
         self._under_way: set[asyncio.Task[None]] = set()
+        self._refused: LedgerSetBackError | None = None
         self._outcomes: Counter[str] = Counter()
         self.health = Health(status=self.status, ready=self._ready)
 
@@ -98,10 +107,19 @@ class Syncer:
         }
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Receive until `stop` is set, at most as much as there is room for; then drain."""
+        """Receive until `stop` is set, at most as much as there is room for; then drain.
+
+        Raises LedgerSetBackError, at the start or when a delivery has found it out.
+        """
+        with suppress(TransientError):  # what is away now is asked again before each delivery
+            clients = await self._store.changed_since(None)
+            served = sorted(client.client_id for client in clients if why_not(client) is None)
+            await self._deliverer.check_ledger(served[:CHECKED_CLIENTS])
         stopping = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
+                if self._refused is not None:
+                    raise self._refused
                 self.health.turned()
                 room = self._settings.sync_concurrency - len(self._under_way)
                 if room <= 0:
@@ -152,6 +170,8 @@ class Syncer:
             with suppress(PipelineError):
                 await asyncio.shield(self._queue.hide(message, 0))
             raise
+        except LedgerSetBackError as caught:
+            error = self._refused = caught
         except Exception as caught:
             error = caught
         finally:

@@ -29,6 +29,10 @@ class ConsumerPosition:
     last_position: Position
 
 
+NOWHERE = ConsumerPosition(next_offset=0, last_sequence=-1, last_position=ZERO)
+"""A partition that nobody has read."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessedObject:
     """A processed object in S3 that its chunk brings into existence."""
@@ -77,6 +81,18 @@ async def consumer_position(connection: AsyncConnection, topic: str, partition: 
     row = await cursor.fetchone()
     assert row is not None
     return ConsumerPosition(next_offset=row[0], last_sequence=row[1], last_position=Position.parse(row[2]))
+
+
+async def stands(connection: AsyncConnection, topic: str) -> dict[int, ConsumerPosition]:
+    """Where each partition of `topic` stands, but for those that nobody has read yet."""
+    cursor = await connection.execute(
+        "SELECT partition, next_offset, last_sequence, last_position FROM pipeline.consumer_positions WHERE topic = %s",
+        (topic,),
+    )
+    return {
+        row[0]: ConsumerPosition(next_offset=row[1], last_sequence=row[2], last_position=Position.parse(row[3]))
+        for row in await cursor.fetchall()
+    }
 
 
 async def commit_chunk(connection: AsyncConnection, chunk: ChunkCommit) -> None:

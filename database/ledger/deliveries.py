@@ -10,6 +10,7 @@ has changed in between) the owner overwrites.
 # ruff: noqa: S608 - the parts of the queries that are put together are constants of this module
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -182,6 +183,15 @@ async def last_finished(connection: AsyncConnection, client_id: str) -> Finished
             (client_id,),
         )
         return await cursor.fetchone()
+
+
+async def newest_run_keys(connection: AsyncConnection, client_ids: Collection[str]) -> dict[str, str]:
+    """The last run of each of these clients, of whatever state; run keys rise."""
+    cursor = await connection.execute(
+        'SELECT client_id, max(run_key COLLATE "C") FROM pipeline.sync_runs WHERE client_id = ANY(%s) GROUP BY 1',
+        (list(client_ids),),
+    )
+    return dict(await cursor.fetchall())
 
 
 async def announce_manifest(connection: AsyncConnection, run: Run, manifest: str, sha256: str) -> None:

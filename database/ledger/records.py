@@ -31,6 +31,7 @@ from pipeline.s3 import ObjectStore, digest
 CHUNKS = "ledger/chunks/"
 PLANS = "ledger/plans/"
 REVISIONS = "ledger/revisions/"
+MANIFESTS = "manifests/"
 LAYOUTS = "raw-events/layouts/"
 
 _MOST_TAILS = 1_000
@@ -158,6 +159,12 @@ def _base36(number: int) -> str:
 def chunk_key(topic: str, partition: int, first_offset: int, chunk_id: UUID) -> str:
     """The key of a chunk's record; `first_offset` as the ledger has it."""
     return f"{CHUNKS}{topic}/{partition}/{first_offset:020d}-{chunk_id}.json.gz"
+
+
+def chunks_after(topic: str, partition: int, offset: int) -> tuple[str, str]:
+    """(prefix, key) of a listing of the records of that partition's chunks that begin behind `offset`."""
+    prefix = f"{CHUNKS}{topic}/{partition}/"
+    return prefix, f"{prefix}{offset:020d}."  # a full stop comes after the hyphen of a chunk that begins there
 
 
 async def put_chunk(bucket: ObjectStore, chunk: ChunkCommit) -> None:
@@ -340,6 +347,21 @@ def decode_layout(body: bytes) -> tuple[str, Layout]:
 def plan_key(client_id: str, run_key: str) -> str:
     """The key of a plan's record."""
     return f"{PLANS}{client_id}/{run_key}.json.gz"
+
+
+def plans_after(client_id: str, run_key: str) -> tuple[str, str]:
+    """(prefix, key) of a listing of the plans of that client's later runs."""
+    return f"{PLANS}{client_id}/", plan_key(client_id, run_key)
+
+
+def manifest_key(client_id: str, run_key: str) -> str:
+    """The key of the copy of a manifest."""
+    return f"{MANIFESTS}{client_id}/{run_key}.json"
+
+
+def manifests_after(client_id: str, run_key: str) -> tuple[str, str]:
+    """(prefix, key) of a listing of the copies of that client's later manifests."""
+    return f"{MANIFESTS}{client_id}/", manifest_key(client_id, run_key)
 
 
 _PLAN_KEY = re.compile(rf"{PLANS}([^/]+)/([^/]+)\.json\.gz")

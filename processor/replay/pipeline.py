@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from database import preflight
-from database.ledger import audit, connected, open_pool, replays
+from database.ledger import audit, connected, open_pool, replays, setback
 from database.ledger.cells import hours_with_events, watermark
 from database.ledger.replays import Order, Replay
 from pipeline import logs
@@ -227,6 +227,7 @@ async def _replayer(settings: ProcessorSettings) -> AsyncIterator[Replayer]:
         )
         stack.push_async_callback(store.close)
         topic = settings.kafka_raw_topic
+        await setback.check_partitions(pool, processed, topic, range(settings.kafka_partitions), {})
         pace = Pace(settings.replay_events_per_second)
         raw_reader = RawReader(raw, pool, topic, settings.kafka_partitions, pace)
         kafka_reader = KafkaReader(settings, raw_reader, pace)

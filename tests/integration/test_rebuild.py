@@ -9,6 +9,7 @@ import asyncio
 import base64
 import gzip
 import json
+import signal
 import sys
 import uuid
 from collections import Counter
@@ -125,6 +126,13 @@ class Traffic:
                 await process.kill()
         self._processes.clear()
         await self._gone()
+
+    async def stop(self) -> None:
+        """All of them, drained."""
+        for process in self._processes:
+            process.signal(signal.SIGTERM)
+            assert await process.wait() == 0
+        self._processes.clear()
 
     async def _gone(self) -> None:
         async def gone() -> bool:
