@@ -26,11 +26,17 @@ _AT_WORD = re.compile(
     r"|[ ]{1,2}@[ ]{0,2}|(?<=\S)@[ ]{1,2}",
     re.IGNORECASE,
 )
-_DOT_WORD = r"(?:[ ]{0,2}[\[({<][ ]?(?:dot|punkt|point|punto|\.)[ ]?[\])}>][ ]{0,2}|[ ](?:dot|punkt)[ ])"
+_DOT_WORD = (
+    r"(?:[ ]{0,2}[\[({<][ ]?(?:dot|punkt|point|punto|\.)[ ]?[\])}>][ ]{0,2}|[ ](?:dot|punkt|point|punto)[ ]"
+    r"|[ ]\.[ ]?(?=(?:com|net|org|info|eu|[a-z]{2})\b))"
+)
 _DOT_WORDS = re.compile(" (?:dot|punkt) ", re.IGNORECASE)
 _SPELLED_DOMAIN = re.compile(
     rf"[\w-]{{1,63}}+(?:(?:(?P<word>{_DOT_WORD})|\.)[\w-]{{1,63}}+){{0,4}}(?:(?P<last>{_DOT_WORD})|\.)[^\W\d_]{{2,24}}(?![\w-])",
     re.IGNORECASE,
+)
+_MAIL_WORDS = re.compile(
+    r"(?:e-?mail|contact|kontakt|contatto|contacto|courriel|correo|write to|reach)\W[^@]{0,16}$", re.IGNORECASE
 )
 _MAILERS = re.compile(
     r"(?:g(?:oogle)?mail|outlook|hotmail|live|yahoo|icloud|aol|gmx|web|proton(?:mail)?|mail|t-online|orange|free|libero|wp|yandex)"
@@ -88,6 +94,7 @@ def spelled_emails(text: str, found: list[str]) -> str:
         bracketed = match[0].strip()[:1] in ("[", "(", "{", "<")
         worded = domain["word"] or domain["last"]
         sure = worded if match[0].strip().lower() == "at" else bracketed or worded or _mailbox(local, domain[0])
+        sure = sure or ("@" in match[0] and _MAIL_WORDS.search(text, max(0, start - 40), start) is not None)
         if not local or not sure or domain[0].rpartition(".")[2].lower() in _FILES:
             continue
         out.append(f"{text[done:start]}[REDACTED:email]")

@@ -118,6 +118,11 @@ _STREET = re.compile(
     r" (?:[\w'.-]{1,24} ?){1,5}",
     re.IGNORECASE,
 )
+_PLATE = re.compile(
+    r"(?<![a-z])(?:plate|kennzeichen)(?: (?:no|nr|number))?\.?[ :#=]{1,3}"
+    r"((?=[a-zäöü -]{0,6}[0-9])[a-zäöü0-9]{1,4}(?:[ -][a-z0-9]{1,4}){1,2})(?![\w-])"
+)
+_YEARS = re.compile(r"\s*-?[0-9]{1,4}\s*")
 _DIGIT = re.compile("[0-9]")
 _LABEL_END = re.compile("[ :#=]|(?:mrn|MRN|npi|NPI)[0-9]|[A-Za-z][/_-][A-Za-z]{0,3}-?[0-9]{5}")
 _SUSPECT = re.compile(
@@ -146,13 +151,17 @@ def zip3(code: str) -> str:
     return "000" if code[:3] in SMALL_ZIP3 else code[:3]
 
 
-def date_or_age(value: str) -> str | None:
-    """What stands for a value under the name of a date or an age: Unix times are dates, ages over 89 are `90+`."""
+def date(value: str) -> str | None:
+    """What stands for a value under the name of a date, None for one that says no more than a year."""
+    return "[REDACTED:date]" if _DIGIT.search(value) and not _YEARS.fullmatch(value) else None
+
+
+def age(value: str) -> str | None:
+    """What stands for a value under the name of an age: those over 89 are `90+`, a Unix time is a date."""
     if value.isascii() and value.isdigit():
-        number = int(value[:20])
         if len(value) in (9, 10, 12, 13, 16, 19):
             return "[REDACTED:date]"
-        if 89 < number < 150:
+        if 89 < int(value[:20]) < 150:
             return "90+"
     return None
 
@@ -206,7 +215,12 @@ def _labelled(text: str, found: list[str]) -> str:
         out.append(f"{text[done : match.start(2)]}[REDACTED:{kind}]")
         found.append(kind)
         done = match.end()
-    return "".join(out) + text[done:] if out else text
+    text = "".join(out) + text[done:] if out else text
+    plate = _PLATE.search(lower) if not out else None
+    if plate and text[plate.start(1) : plate.end(1)].isupper():
+        found.append("vehicle")
+        return f"{text[: plate.start(1)]}[REDACTED:vehicle]{text[plate.end(1) :]}"
+    return text
 
 
 def _ages(text: str, found: list[str]) -> str:

@@ -55,7 +55,8 @@ IDENTITIES = (
         name="NHS number",
         check=nationals.uk_nhs,
         words=r"nhs(?: number| no)?|health service",
-        worded=forms("10") + forms("3 3 4", " -."),
+        own=forms("3 3 4", " "),
+        worded=forms("10") + forms("3 3 4", "-."),
     ),
     Identity(
         countries="GB",

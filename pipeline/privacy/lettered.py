@@ -84,6 +84,13 @@ LETTERED = {
         pattern=r"[0-9]{8} ?[0-9] ?(?:[A-Z][A-Z0-9]|[0-9][A-Z])[0-9]",
         check=nationals.pt_card,
     ),
+    "passport": Lettered(
+        countries="all",
+        name="passport",
+        pattern=r"[A-Z]{0,2}[0-9]{6,9}",
+        check=nationals.any_number,
+        words=context(r"passport|reisepass|passeport|pasaporte|passaporto|passaporte|paspoort|paszport|pasaport"),
+    ),
     "malta": Lettered(
         countries="MT",
         name="identity card",

@@ -76,6 +76,7 @@ _GROUPS: tuple[tuple[str, str, str], ...] = (
     ("hipaa", "account", words.ACCOUNT),
     ("hipaa", "photo", words.PHOTO),
     ("hipaa", "employer", words.EMPLOYER),
+    ("hipaa", "url", words.WEBSITE),
     ("date", "date", words.DATE),
     ("age", "age", words.AGE),
     ("free", "free_text", words.FREE_TEXT),
@@ -94,6 +95,7 @@ _AROUND = _PREFIXES | _table(vicinity.SUFFIXES)
 _NEUTRAL = _table(vicinity.NEUTRAL_HEADS)
 _PEOPLE = _table(vicinity.PEOPLE)
 _THINGS = _table(vicinity.THINGS)
+_FORMS = _table(vicinity.FORMS)
 _THING_SIGNS = _table(vicinity.THING_SIGNS)
 _ALLOWED = _table(vicinity.TEXT_ALLOWED)
 _NAME_NOUNS = _table(words.AMBIGUOUS_NAME)
@@ -145,6 +147,11 @@ def things(name: str) -> bool:
     return "".join(parts) in _THINGS or (bool(parts) and parts[-1] in _THINGS)
 
 
+def forms(name: str) -> bool:
+    """Whether an object of this name holds what somebody put into a form."""
+    return "".join(split(name)) in _FORMS
+
+
 def thing_sign(name: str) -> bool:
     """Whether a member of this name stands beside names of things: a price, a SKU."""
     return "".join(split(name)) in _THING_SIGNS
@@ -159,9 +166,9 @@ def text_allowed(name: str) -> bool:
 def _singular(word: str) -> str:
     """A known word for a plural of it."""
     if word not in _KNOWN and word[-1:] == "s" and len(word) > 4:
-        for ending in (1, 2):
-            if word[:-ending] in _KNOWN:
-                return word[:-ending]
+        for ending in ("s", "es"):
+            if word.removesuffix(ending) in _KNOWN:
+                return word.removesuffix(ending)
     return word
 
 

@@ -308,6 +308,11 @@ def pt_card(t: str) -> bool:
     return sum(value - 9 if index % 2 == 0 and value > 9 else value for index, value in enumerate(values)) % 10 == 0
 
 
+def any_number(t: str) -> bool:
+    """For what has no check digit: its word must stand beside it."""
+    return t.strip("0") != ""
+
+
 def mt_id(t: str) -> bool:
     """Identity card of Malta: there is no check digit, so its word must stand beside it."""
     return t[:-1].strip("0") != ""

@@ -55,7 +55,7 @@ def kind(span: str, before: str, *, identifiers: bool = True) -> str | None:
     """What a whole candidate is: phone, payment_card, national_id, or None.
 
     `before` is the text in front of it. Without `identifiers` the number labels a thing (an order, a SKU, `el_123`):
-    then only cards and numbers that say `+` count.
+    then only cards, numbers that say `+` and those behind a word for them count.
     """
     span = span.translate(_SEPARATORS).strip()
     digits = "".join(_GROUP.findall(span))
@@ -68,11 +68,11 @@ def kind(span: str, before: str, *, identifiers: bool = True) -> str | None:
     shape = span.translate(_NINES)
     if size >= 12 and checks.card(digits) and _CARD_GROUPS.fullmatch(shape) and not _epoch(span, size):
         return "payment_card"
-    if not identifiers:
-        return None
     for check, words, alone in BY_FORM.get(shape, ()):
-        if check(digits) and ((alone and not _epoch(span, size)) or words.search(before)):
+        if check(digits) and ((alone and identifiers and not _epoch(span, size)) or words.search(before)):
             return "national_id"
+    if not identifiers and not PHONE_WORDS.search(before):
+        return None
     return "phone" if _phone(span, shape, digits, before) else None
 
 

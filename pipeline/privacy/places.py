@@ -16,13 +16,15 @@ _MAC = re.compile(
 _IPV4 = re.compile(r"[0-9](?<![^\W_].)(?<![.-].)[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![^\W_]|-[^\W_]|\.[0-9])")
 _VERSION = re.compile(
     r"(?:(?<![^\s(;,=])[A-Za-z][\w.+-]{0,20}/|\bv(?:er(?:sion)?)?[.:]? ?"
-    r"|(?:version|build|release|firmware|driver|sdk|update)\W{0,3})$",
+    r"|(?:version|build|release|firmware|driver|sdk|update)\W{0,3}"
+    r"|(?:chapter|section|paragraph|clause|article|figure|table|step|rule|annex|kapitel|abschnitt|absatz|§)\W{0,2})$",
     re.IGNORECASE,
 )
 _IPV6 = re.compile(
     r"[0-9A-Fa-f:](?<![^\W_].)(?<![.].)(?:[0-9A-Fa-f]{0,3}(?<=[0-9A-Fa-f]):|(?<=:):)(?:[0-9A-Fa-f]{0,4}:){0,7}"
     r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{1,4})?(?![\w:])"
 )
+_PORT = re.compile("[:/][0-9]")
 _DIGIT = re.compile("[0-9]")
 _HEX_GROUP = re.compile("(?<![0-9A-Za-z])[0-9A-Fa-f]{0,4}:$")
 _NUMBER = r"[-+−]?[0-9]{1,3}\.[0-9]{2,15}"
@@ -103,8 +105,7 @@ def _ipv4(match: re.Match[str], text: str, found: list[str]) -> str:
     if any(int(octet) > 255 or (octet[0] == "0" and len(octet) > 1 and not padded) for octet in octets):
         return match[0]
     before = text[max(0, match.start() - 24) : match.start()]
-    behind = text[match.end() : match.end() + 1]
-    if behind not in ("/", ":") and _VERSION.search(before):
+    if not _PORT.match(text, match.end()) and _VERSION.search(before):
         return match[0]
     return _mark("ip", found)
 

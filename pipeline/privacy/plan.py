@@ -118,7 +118,7 @@ def compile_plan(shape: Layout, names: tuple[str, ...], book: RuleBook, outermos
     group: Group | None = None
     signs = role = 0
     name = iter(names)
-    for op in shape.ops:
+    for number, op in enumerate(shape.ops):
         code = op & _CODE
         if code == layout.NAME:
             key = next(name)
@@ -172,6 +172,8 @@ def compile_plan(shape: Layout, names: tuple[str, ...], book: RuleBook, outermos
             if is_object or (rule is not None and rule.act not in (Act.INSPECT, Act.NAME)):
                 rule = None
         elif code == layout.CLOSE:
+            if not is_object and ordinal == 1 and inherited is None and len(stack) > 1 and not stack[-1][0]:
+                _entry(plan, shape.ops[number - 4 : number], prefix, literal, scope)
             if group is not None and (group.names or group.contents):
                 group.signs, group.role = signs, role
                 plan.groups.append(group)
@@ -197,6 +199,14 @@ def _rename(plan: Plan, index: int, key: str, prefix: str, ordinal: int, rule: R
     """The new name has a number, so that no two members share it."""
     marker = key if key.startswith("[REDACTED:") else f"[REDACTED:{rule.kind}:{ordinal}]"
     plan.renamed.append(Renamed(index, marker, f"{prefix}[{ordinal}]", rule.kind))
+
+
+def _entry(plan: Plan, ops: tuple[int, ...], prefix: str, literal: int, scope: int) -> None:
+    """Two scalars in an array inside an array are a field of a form, as `[...new FormData(form)]` has them."""
+    if ops[0] & _CODE == layout.OPEN_ARRAY and ops[1] & _CODE == layout.STRING:
+        ordinal = WHOLE if ops[3] & _CODE == layout.STRING else literal
+        content = Place(ops[3] >> OP_BITS, ordinal, f"{prefix}[1]", scope)
+        plan.groups.append(Group(labels=[ops[1] >> OP_BITS], contents=[content]))
 
 
 def _inspect(plan: Plan, place: Place, context: Context) -> None:
@@ -299,11 +309,15 @@ def _literal(
     if inherited is not None and (rule is None or rule.act in _OUTRANKED):
         if isinstance(inherited, Group):
             inherited.contents.append(place)
+            if code == layout.LONG_NUMBER:
+                plan.long_numbers.append(LongNumber(place, key, identifiers=True))
             return group
         rule, _ = _ruled(book, key, rule, inherited)
     if rule is not None and rule.act == Act.CONTENT:
         group = group or Group()
         group.contents.append(place)
+        if code == layout.LONG_NUMBER:
+            plan.long_numbers.append(LongNumber(place, key, identifiers=True))
     elif rule is not None and rule.act not in _QUIET:
         plan.steps.append(Step(place, rule))
     elif code == layout.LONG_NUMBER and (rule is None or rule.act not in (Act.SKIP, Act.TIME)):

@@ -11,16 +11,16 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from pipeline.clients import Client, PrivacyLevel
-from pipeline.privacy import consent, people, record
+from pipeline.privacy import consent, names, people, record
 from pipeline.privacy.envelope import ENCRYPTION, MOST_PATHS, open_envelope, print_envelope
 from pipeline.privacy.errors import PolicyError, UnparsableRecord
 from pipeline.privacy.pseudonyms import Pseudonyms
 from pipeline.privacy.redaction import Engine, Plans, Redaction
-from pipeline.privacy.rules import Act, RuleBook
+from pipeline.privacy.rules import PERSON, Act, RuleBook
 from pipeline.privacy.standard import Standard
-from pipeline.privacy.values import Findings, Values
+from pipeline.privacy.values import PARAMETER_NAME, Findings, Values, unquoted
 
-RULES_VERSION = 4
+RULES_VERSION = 5
 """Counts up with every change of what the rules find or write, so that policy_version changes with them."""
 
 
@@ -126,7 +126,7 @@ def _engine(plans: Plans, pseudonyms: Pseudonyms, hash_addresses: bool) -> Engin
         findings.kinds += redaction.kinds
         return redaction.text() if redaction.kinds else text
 
-    def parameter(name: str, value: str, findings: Findings) -> str | None:
+    def parameter(name: str, value: str, query: str, findings: Findings) -> str | None:
         rule = book.any[record.escape(name)]
         if rule is None:
             return None
@@ -134,10 +134,17 @@ def _engine(plans: Plans, pseudonyms: Pseudonyms, hash_addresses: bool) -> Engin
             findings.depends = True
             return None if findings.keep.allows(rule.purpose) else rule.kind
         if rule.act == Act.NAME:
-            return rule.kind if not rule.purpose and people.looks_like_person(value) else None
+            person = not rule.purpose and people.looks_like_person(value, one=names.fold(name).lower() != "name")
+            return rule.kind if person or of_person(query) else None
         if rule.kind == "free_text" and _WEIGHT.fullmatch(value):
             return None
         return rule.kind if rule.act in (Act.REDACT, Act.ADDRESS, Act.ZIP, Act.PSEUDONYM) else None
+
+    @lru_cache(maxsize=16)  # each parameter of one query asks
+    def of_person(query: str) -> bool:
+        """Whether a query has data of a person, so that `name` in it is theirs."""
+        rules = (book.any[record.escape(unquoted(name))] for name in PARAMETER_NAME.findall(query))
+        return any(rule.act in (Act.REDACT, Act.ZIP) and bool(rule.sign & PERSON) for rule in rules if rule)
 
     detectors = Values(hipaa=book.hipaa, nested=nested, parameter=parameter, matters=book.parameters.__getitem__)
     engine = Engine(plans, detectors, pseudonyms, hash_addresses)

@@ -14,7 +14,7 @@ from pipeline.privacy.consent import Decision, Scope
 from pipeline.privacy.layout import Folded, Layout, Literals, Shape
 from pipeline.privacy.plan import WHOLE, Group, Place, Plan, compile_plan
 from pipeline.privacy.pseudonyms import Pseudonyms
-from pipeline.privacy.rules import PERSON, THING, Act, Rule, RuleBook, RuleSet
+from pipeline.privacy.rules import FORM, PERSON, THING, Act, Rule, RuleBook, RuleSet
 from pipeline.privacy.values import Context, Findings, Values
 
 NO_HASH: Final = '"ip_hash":null,"ip_hash_key_version":null'
@@ -249,7 +249,7 @@ class Redaction:
                 if new == body:
                     return
             case Act.DATE | Act.AGE:
-                new = health.date_or_age(body) or ""
+                new = (health.date if rule.act == Act.DATE else health.age)(body) or ""
             case _:
                 new = ""
         if not new:
@@ -275,7 +275,7 @@ class Redaction:
             case Act.ZIP:
                 new = f'"{health.zip_code(symbol.zfill(5)) or rule.marker}"'
             case Act.DATE | Act.AGE:
-                answer = health.date_or_age(symbol)
+                answer = (health.date if rule.act == Act.DATE else health.age)(symbol)
                 if answer is None:
                     return
                 new = f'"{answer}"'
@@ -320,17 +320,20 @@ class Redaction:
                 self._inspect(place.piece, place.path, place.scope, book.plain)
         for place, rule, _ in group.names:
             body = pieces[place.piece]
-            if body and (not contents or label is None) and self._person(rule, body, group):
+            if body and (not contents or label is None) and self._person(rule, body, group, labels=bool(contents)):
                 self._apply(place, rule)
             elif body:
                 self._inspect(place.piece, place.path, place.scope, book.text)
 
-    def _person(self, rule: Rule, body: str, group: Group) -> bool:
+    def _person(self, rule: Rule, body: str, group: Group, *, labels: bool) -> bool:
+        """Whether `body` names a person. `labels`: a value stands beside it, as in a field of a form."""
         if values.redacted(body) is not None or group.role == PERSON or group.signs & PERSON:
             return True
-        if rule.purpose or group.role == THING or group.signs & THING:
+        if group.role == THING or group.signs & THING:
             return False
-        return self._is_form() or people.looks_like_person(record.unescape(body))
+        if not labels and (group.role == FORM or self._is_form()):
+            return True
+        return not rule.purpose and people.looks_like_person(record.unescape(body))
 
     def _is_form(self) -> bool:
         """Whether the column event_type, a scalar and hence in front of all nested members, names a form."""

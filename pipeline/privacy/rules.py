@@ -39,6 +39,8 @@ class Act:
 
 PERSON = 1
 THING = 2
+FORM = 3
+"""What somebody put into a form: a `name` in it is theirs, unless it labels a value."""
 
 
 @dataclass(slots=True, eq=False)
@@ -224,7 +226,7 @@ class RuleBook:
 
     @staticmethod
     def _role(name: str) -> int:
-        return PERSON if names.people(name) else THING if names.things(name) else 0
+        return PERSON if names.people(name) else FORM if names.forms(name) else THING if names.things(name) else 0
 
     def _signals(self) -> dict[str, Rule]:
         return {name: Rule(Act.SIGNAL, self.plain, purpose=signal) for name, signal in consent.SIGNALS.items()}

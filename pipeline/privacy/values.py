@@ -54,7 +54,8 @@ _SPELLED = re.compile(
     "[\\[({<] ?(?:at|ät|a|@|arroba|chiocciola|arobase) ?[\\])}>]| (?:dot|punkt) | @|@ ", re.IGNORECASE
 )
 _MARKER = re.compile(r"\[REDACTED:([a-z_]{1,24})(?::[0-9]{1,9})?\]")
-_PARAMETER = re.compile(r"(?<![^?&;#\s,{(])([\w.%+\[\]$~-]{1,80})=([^&;#\s]*)")
+PARAMETER_NAME = re.compile(r"(?<![^?&;#\s,{(])([\w.%+\[\]$~-]{1,240}+)=")
+_PARAMETER = re.compile(PARAMETER_NAME.pattern + r"([^&;#\s]*)")
 _TOKEN = re.compile(r"[^\s/?&=#;,\"'<>]++")
 _UUID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 _TIMESTAMP = re.compile(
@@ -114,8 +115,8 @@ _NOTHING = Decision(analytics=False, marketing=False, status="absent")
 
 Nested = Callable[[str, Findings, int], str]
 """Filters a JSON text inside a string. Raises UnparsableRecord."""
-Parameter = Callable[[str, str, Findings], str | None]
-"""The kind of what stands behind a name in a query, None when it may stay."""
+Parameter = Callable[[str, str, str, Findings], str | None]
+"""The kind of what stands behind a name in a query, which is given as a whole too; None when it may stay."""
 
 
 class Values:
@@ -335,7 +336,7 @@ class Values:
         encoded = "%" in value or "+" in value
         if not value or not (matters or encoded) or redacted(value):
             return match[0]
-        kind = matters and self._parameter(unquoted(name), unquoted(value.replace("+", " ")), found)
+        kind = matters and self._parameter(unquoted(name), unquoted(value.replace("+", " ")), match.string, found)
         if kind:
             return f"{name}={self._mark(kind, found)}"
         if encoded:

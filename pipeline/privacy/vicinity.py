@@ -10,7 +10,7 @@ event action buttontext linktext ctatext elementtext elementid elementclass form
 contentgroup pagetype pagecategory sectionname experiment experimentname variantname plan planname paymentmethod
 shippingmethod shippingtier affiliation status type language locale timezone browser browsername os osname platform
 device devicetype country countryname region state useragent viewport screen appname appversion version referrer url
-path href src selector xpath classname tagname itemname videotitle videoname filename
+path href src selector xpath devicemodel phonemodel modelname classname tagname itemname videotitle videoname filename
 """
 
 PEOPLE = """
@@ -20,7 +20,7 @@ recipients sender billing shipping billingdetails shippingdetails billinginfo sh
 personal personalinfo personaldetails personalia applicant applicants attendee attendees participant participants
 passenger passengers traveler traveller travelers travellers driver spouse children mother father kids student
 students tenant insured beneficiary signer signatory cardholder holder payer payee profile userprofile userinfo
-userdata customerinfo customerdata customerdetails leaddata formdata formvalues formfields registrant registration
+userdata customerinfo customerdata customerdetails leaddata registrant registration
 emergencycontact nextofkin kunde kunden kontakt nutzer benutzer empfanger rechnungsempfanger patientin destinataire
 utilisateur cliente clientes usuario contacto destinatario utente contatto usuarios contato klant klanten gebruiker
 contactpersoon klient kunddata anvandare kontaktperson asiakas musteri клиент пользователь контакт получатель 顧客
@@ -55,7 +55,7 @@ hinta fiyat цена 価格 价格 가격 menge anzahl quantite cantidad quantit
 
 PREFIXES = """
 canvas webgl audio device browser
-location geo position gps
+location geo position gps birth
 billing bill shipping ship delivery invoice payment payer user users customer client contact home work office
 business company private personal primary secondary main alternate alternative alt other your my our new old current
 previous former prior member guest lead recipient sender receiver owner account acct profile parent guardian patient
@@ -90,7 +90,7 @@ notifications notification settings setting permission permissions allowed exist
 focused touched dirty changed blur focus match matches strength policy rules rule reset resetlink forgot app apps
 service server button btn cta icon banner form page section step view event action category segment listid source
 medium channel tracking pixel tag tags plan tier level currency price cost amount fee size unit units case cases
-screen accessories accessory stand charger cable cover linetype region zone timezone max min limit
+os screen accessories accessory stand charger cable cover linetype region zone timezone max min limit
 """
 
 
@@ -100,19 +100,24 @@ is has have can allow allows show hide enable accepts accept wants want should u
 
 FIELD_LABELS = """
 field label key fieldname fieldid fieldlabel inputname inputid inputlabel question property attribute formfield
-elementname parameter param placeholder prompt fieldkey variablename slug type inputtype fieldtype
+elementname parameter param placeholder prompt fieldkey variablename slug type inputtype fieldtype k columnname
+columnid
 """
 
 FIELD_CONTENTS = """
 value values val answer answers response responses content contents input inputvalue fieldvalue newvalue oldvalue
-currentvalue text rawvalue displayvalue selected selectedvalue entered
+currentvalue text rawvalue displayvalue selected selectedvalue entered v stringvalue
+"""
+
+FORMS = """
+formdata formvalues formfields
 """
 
 BESIDE_PEOPLE = {
     **dict.fromkeys(("via", "ulice"), "address"),
     **dict.fromkeys(("cap", "cp"), "postal_code"),
     **dict.fromkeys(("portable",), "phone"),
-    **dict.fromkeys(("recipient", "prezime"), "name"),
+    **dict.fromkeys(("recipient", "prezime", "ad"), "name"),
     **dict.fromkeys(("mel",), "email"),
     **dict.fromkeys(("pin",), "credential"),
     **dict.fromkeys(("rg",), "national_id"),
@@ -148,7 +153,7 @@ call order purchase subscribe subscription lead conversion
 """
 
 TIMID = """
-nip nss
+website homepage facebook twitter instagram linkedin xing nip nss
 tel cell mobile mobil fax handy gsm movil portable address addr adres adresse adress via str rue gate gata calle rua
 cim vej ip ips zip postal cep plz psc mac lat lng lon coord coords ga gid scid awc kx clid fbp fbc city ort stad
 stadt ville mesto obec oras comune district metro region secret otp cookie cookies cc csc bic rib nir nie nif cif

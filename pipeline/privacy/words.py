@@ -13,19 +13,19 @@ def table(text: str) -> frozenset[str]:
 
 
 EMAIL = """
-email mail emailaddress mailaddress emailaddr emailid emails mails useremail loginemail emailadresse mailadresse
-epost epostadresse epostadress eposta epostaadresi courriel adresseemail adressemail adressemel correo
-correoelectronico direcciondecorreo direccioncorreo correos indirizzoemail indirizzomail postaelettronica emailadres
-mailadres enderecodeemail enderecoemail correioeletronico adresemail adresmailowy adrespocztyelektronicznej
-pocztaelektroniczna sahkoposti sahkopostiosoite emailcim adresaemail drepturiemail elpastas epasts meil почта
-электроннаяпочта адресэлектроннойпочты емейл имейл эмейл емайл пошта електроннапошта メール メールアドレス eメール
-電子メール 邮箱 电子邮件 电子邮箱 邮件 電子郵件 電郵 이메일 이메일주소 메일 البريدالالكتروني replyto paypalemail
-emailto mailto emailhash hashedemail emailsha256 sha256email emailmd5 md5email sha256emailaddress hashedemailaddress
+email mail emailaddress mailaddress emailaddr emailid emails mails useremail loginemail emailadresse mailadresse epost
+epostadresse epostadress eposta epostaadresi courriel adresseemail adressemail adressemel correo correoelectronico
+direcciondecorreo direccioncorreo correos indirizzoemail indirizzomail postaelettronica emailadres mailadres
+enderecodeemail enderecoemail correioeletronico adresemail adresmailowy adrespocztyelektronicznej pocztaelektroniczna
+sahkoposti sahkopostiosoite emailcim adresaemail drepturiemail elpastas epasts meil почта электроннаяпочта
+адресэлектроннойпочты емейл имейл эмейл емайл пошта електроннапошта メール メールアドレス eメール 電子メール 邮箱
+电子邮件 电子邮箱 邮件 電子郵件 電郵 이메일 이메일주소 메일 البريدالالكتروني replyto paypalemail דואל אימייל emailto
+mailto emailhash hashedemail emailsha256 sha256email emailmd5 md5email sha256emailaddress hashedemailaddress
 """
 
 PHONE = """
 festnetznummer mobielenummer telefonnecislo telefonnicislo mobitel brojtelefona brojmobitela telefonskastevilka
-talrunis talrunanumurs telefonas
+telportable talrunis talrunanumurs הטלפון טלפון נייד טלפוןנייד الهاتف الجوال رقمالجوال tilefono kinito telefonas
 telefoninumber mobiltelefonszam numarmobil
 phone phones telephone telephones tel phonenumber phonenumbers phoneno phonenr phonenum telno telnr telnumber
 telephonenumber telephoneno mobile mobilephone mobilenumber mobileno mobilenr cell cellphone cellnumber
@@ -45,31 +45,30 @@ telefonmobil telefonnumarasi telefonno ceptelefonu cepno ceptel τηλεφωνο
 """
 
 NAME = """
+nextofkin emergencycontact relativename soyisim anyjaneve onoma eponymo onomateponymo שם שםפרטי שםמשפחה שםמלא
 kundenname ihrname votrenom prenomnom klantnaam uwnaam namnfullt fullstandigtnamn fuldenavn nimikoko numefamilie
-презиме
-priimek imeinpriimek nomprenoms celejmeno menoapriezvisko vardaspavarde vardsuzvards
-firstname lastname surname forename forenames surnames givenname givennames familyname fullname middlename
-maidenname legalname birthname preferredname realname personname peoplename contactname contactperson recipientname
-customername clientname username1st buyername shoppername guestname membername patientname employeename ownername
-holdername accountholder accountholdername cardholder cardholdername nameoncard ccname applicantname leadname
-subscribername spousename partnername parentname mothername fathername childname kidname studentname teachername
-doctorname physicianname signatoryname signername payername payeename passengername travellername travelername
-drivername tenantname insuredname beneficiaryname delegatename attendeename participantname visitorname yourname
-myname namefirst namelast namefull firstandlastname firstlastname mothersmaidenname mothermaidenname secondname
-thirdname initials middleinitial fname lname mname vorname vornamen nachname zuname familienname geburtsname
-vollername vollstandigername namevorname vorundnachname rufname ansprechpartner kontoinhaber karteninhaber prenom
-prenoms nomdefamille nomcomplet nomprenom nometprenom prenometnom nomdenaissance nomdejeunefille nomduclient
-titulaire titulairedelacarte nombreyapellidos nombrecompleto nombrepropio apellido apellidos primerapellido
-segundoapellido apellidopaterno apellidomaterno primernombre segundonombre titular titulardelatarjeta cognome
-nomecognome nomeecognome nomecompleto nominativo intestatario nomeproprio primeironome ultimonome sobrenome apelido
-nomedemae nomedamae voornaam voornamen achternaam familienaam volledigenaam tussenvoegsel roepnaam meisjesnaam
-naamkaarthouder imie imiona nazwisko imieinazwisko nazwiskorodowe pelneimie fornamn efternamn fulltnamn fornavn
-etternavn efternavn fulltnavn mellomnavn mellemnavn etunimi sukunimi kokonimi keresztnev vezeteknev csaladnev
-teljesnev jmeno prijmeni krestnijmeno meno priezvisko prenume numedefamilie numecomplet ime prezime imeiprezime
-vardas pavarde vards uzvards eesnimi perekonnanimi adsoyad adisoyadi adiniz soyad soyadi soyadiniz isim isimsoyisim
-ονομα επωνυμο ονοματεπωνυμο имя фамилия отчество фио полноеимя имяифамилия имяфамилия вашеимя імя прізвище
-побатькові име фамилно 氏名 姓名 お名前 姓 名 名字 苗字 せい めい フリガナ ふりがな カナ 真实姓名 联系人 收货人
-收件人 이름 성명 성함 실명 الاسم الاسمالكامل اسمالعائلة
+презиме priimek imeinpriimek nomprenoms celejmeno menoapriezvisko vardaspavarde vardsuzvards firstname lastname
+surname forename forenames surnames givenname givennames familyname fullname middlename maidenname legalname birthname
+preferredname realname personname peoplename contactname contactperson recipientname customername clientname
+username1st buyername shoppername guestname membername patientname employeename ownername holdername accountholder
+accountholdername cardholder cardholdername nameoncard ccname applicantname leadname subscribername spousename
+partnername parentname mothername fathername childname kidname studentname teachername doctorname physicianname
+signatoryname signername payername payeename passengername travellername travelername drivername tenantname
+insuredname beneficiaryname delegatename attendeename participantname visitorname yourname myname namefirst namelast
+namefull firstandlastname firstlastname mothersmaidenname mothermaidenname secondname thirdname initials middleinitial
+fname lname mname vorname vornamen nachname zuname familienname geburtsname vollername vollstandigername namevorname
+vorundnachname rufname ansprechpartner kontoinhaber karteninhaber prenom prenoms nomdefamille nomcomplet nomprenom
+nometprenom prenometnom nomdenaissance nomdejeunefille nomduclient titulaire titulairedelacarte nombreyapellidos
+nombrecompleto nombrepropio apellido apellidos primerapellido segundoapellido apellidopaterno apellidomaterno
+primernombre segundonombre titular titulardelatarjeta cognome nomecognome nomeecognome nomecompleto nominativo
+intestatario nomeproprio primeironome ultimonome sobrenome apelido nomedemae nomedamae voornaam voornamen achternaam
+familienaam volledigenaam tussenvoegsel roepnaam meisjesnaam naamkaarthouder imie imiona nazwisko imieinazwisko
+nazwiskorodowe pelneimie fornamn efternamn fulltnamn fornavn etternavn efternavn fulltnavn mellomnavn mellemnavn
+etunimi sukunimi kokonimi keresztnev vezeteknev csaladnev teljesnev jmeno prijmeni krestnijmeno meno priezvisko
+prenume numedefamilie numecomplet ime prezime imeiprezime vardas pavarde vards uzvards eesnimi perekonnanimi adsoyad
+adisoyadi adiniz soyad soyadi soyadiniz isim isimsoyisim ονομα επωνυμο ονοματεπωνυμο имя фамилия отчество фио
+полноеимя имяифамилия имяфамилия вашеимя імя прізвище побатькові име фамилно 氏名 姓名 お名前 姓 名 名字 苗字 せい
+めい フリガナ ふりがな カナ 真实姓名 联系人 收货人 收件人 이름 성명 성함 실명 الاسم الاسمالكامل اسمالعائلة
 """
 
 AMBIGUOUS_NAME = """
@@ -78,7 +77,7 @@ name names nom nome nombre naam namn navn nimi nazwa nev nume imię назван
 
 USERNAME = """
 kayttajatunnus korisnickoime uporabniskoime kasutajanimi lietotajvards
-username usernames userlogin login loginname loginid nickname nick screenname userhandle twitterhandle
+username usernames userlogin login loginname loginid nickname nick userhandle twitterhandle
 instagramhandle skype skypeid skypename telegram telegramid telegramusername linkedinurl facebookprofile
 instagramusername tiktokusername discordusername wechat wechatid wechatnumber benutzername nutzername
 benutzerkennung anmeldename nomutilisateur nomdutilisateur identifiantutilisateur pseudo nombreusuario
@@ -88,26 +87,26 @@ brugernavn kayttajanimi felhasznalonev uzivatelskejmeno kullaniciadi логин 
 """
 
 ADDRESS = """
-woonadres ulica ulicaibroj naslov adrese aadress gatve tanav kucnibroj hisnastevilka domicilu
-address addresses addr addressline addresslines fulladdress streetaddress street streetname streetno streetnumber
-streetline housenumber houseno housename buildingnumber apartment apartmentnumber aptnumber aptno flatnumber
-unitnumber pobox homeaddress workaddress mailingaddress postaladdress deliveryaddress residentialaddress residence
-billingaddress shippingaddress permanentaddress currentaddress addresscomplement adresse adresszeile adresszusatz
-anschrift lieferanschrift rechnungsanschrift lieferadresse rechnungsadresse wohnanschrift strasse strassenname
-strasseundhausnummer strassehausnummer hausnummer hausnr str postfach adressepostale adressecomplete
-adressedelivraison adressedefacturation complementdadresse complementadresse rue numeroderue nomderue direccion
-direccioncompleta direcciondeenvio direcciondefacturacion domicilio calle numerodecalle indirizzo indirizzocompleto
-indirizzodispedizione numerocivico endereco enderecocompleto logradouro morada rua complemento adres adresregel
-straat straatnaam huisnummer huisnr toevoeging bezorgadres factuuradres ulica nrdomu nrmieszkania numerdomu
+odos diefthinsi dieuthinsi כתובת רחוב woonadres ulica ulicaibroj naslov adrese aadress gatve tanav kucnibroj
+hisnastevilka domicilu address addresses addr addressline addresslines fulladdress streetaddress street streetname
+streetno streetnumber streetline housenumber houseno housename buildingnumber apartment apartmentnumber aptnumber
+aptno flatnumber unitnumber pobox homeaddress workaddress mailingaddress postaladdress deliveryaddress
+residentialaddress residence billingaddress shippingaddress permanentaddress currentaddress addresscomplement adresse
+adresszeile adresszusatz anschrift lieferanschrift rechnungsanschrift lieferadresse rechnungsadresse wohnanschrift
+strasse strassenname strasseundhausnummer strassehausnummer hausnummer hausnr str postfach adressepostale
+adressecomplete adressedelivraison adressedefacturation complementdadresse complementadresse rue numeroderue nomderue
+direccion direccioncompleta direcciondeenvio direcciondefacturacion domicilio calle numerodecalle indirizzo
+indirizzocompleto indirizzodispedizione numerocivico endereco enderecocompleto logradouro morada rua complemento adres
+adresregel straat straatnaam huisnummer huisnr toevoeging bezorgadres factuuradres ulica nrdomu nrmieszkania numerdomu
 adreszamieszkania adresdostawy adress gatuadress gata gatunamn leveransadress fakturaadress gateadresse gate vejnavn
 husnummer leveringsadresse osoite katuosoite lahiosoite cim lakcim utca hazszam adresa ulicecp strada adresalivrare
 sokak mahalle acikadres adresi teslimatadresi διευθυνση οδος адрес улица домашнийадрес адресдоставки номердома
-квартира адреса вулиця 住所 番地 丁目 建物名 都道府県市区町村 地址 详细地址 街道 收货地址 通讯地址 住址 주소
-상세주소 도로명주소 العنوان
+квартира адреса вулиця 住所 番地 丁目 建物名 都道府県市区町村 地址 详细地址 街道 收货地址 通讯地址 住址 주소 상세주소
+도로명주소 العنوان
 """
 
 POSTAL_CODE = """
-postanskibroj postnastevilka пощенскикод pastokodas pastaindekss postiindeks sihtnumber
+taxydromikoskodikas מיקוד postanskibroj postnastevilka пощенскикод pastokodas pastaindekss postiindeks sihtnumber
 zip zipcode zipcodes zips zippostal postcode postcodes postalcode postalcodes postal postalzip zippostalcode postzip
 zip4 zip5 zipplus4 plz postleitzahl codepostal codigopostal codigospostales codicepostale codicediavviamentopostale
 cep postnummer postnr kodpocztowy postinumero iranyitoszam irsz psc codpostal postakodu postindex почтовыйиндекс
@@ -115,48 +114,46 @@ cep postnummer postnr kodpocztowy postinumero iranyitoszam irsz psc codpostal po
 """
 
 BIRTH = """
-luogonascita szuletesiido датанараждане датанараждането datumrodenja datumrodjenja datumrojstva gimimodata
-dzimsanasdatums sunniaeg
-sunnikuupaev datumnarozeni datanasteri
-dob birthdate birthdates dateofbirth birthday birthdays bday birth birthyear birthmonth yearofbirth monthofbirth
-dayofbirth placeofbirth birthplace birthdt dateofbirthday geburtsdatum geburtstag geburtsort geburtsjahr gebdatum
-gebdat datenaissance datedenaissance lieudenaissance anneedenaissance naissance fechanacimiento fechadenacimiento
-fechanac nacimiento lugardenacimiento datanascita datadinascita dataedinascita luogodinascita datanascimento
-datadenascimento nascimento geboortedatum geboorteplaats geboortejaar dataurodzenia miejsceurodzenia rokurodzenia
-fodelsedatum fodelsedag fodelsear fodselsdato fodselsdag fodselsar syntymaaika syntymapaiva szuletesidatum
-datumnarozeni datumnarodenia datanasterii datumrodenja dogumtarihi dogumgunu dogumyili ημερομηνιαγεννησης
-датарождения деньрождения годрождения датанародження 生年月日 誕生日 出生日期 出生年月 生日 생년월일 생일
-تاريخالميلاد
+imerominiagennisis תאריךלידה luogonascita szuletesiido датанараждане датанараждането datumrodenja datumrodjenja
+datumrojstva gimimodata dzimsanasdatums sunniaeg sunnikuupaev datumnarozeni datanasteri dob birthdate birthdates
+dateofbirth birthday birthdays bday birth birthyear birthmonth yearofbirth monthofbirth dayofbirth placeofbirth
+birthplace birthdt dateofbirthday geburtsdatum geburtstag geburtsort geburtsjahr gebdatum gebdat datenaissance
+datedenaissance lieudenaissance anneedenaissance naissance fechanacimiento fechadenacimiento fechanac nacimiento
+lugardenacimiento datanascita datadinascita dataedinascita luogodinascita datanascimento datadenascimento nascimento
+geboortedatum geboorteplaats geboortejaar dataurodzenia miejsceurodzenia rokurodzenia fodelsedatum fodelsedag
+fodelsear fodselsdato fodselsdag fodselsar syntymaaika syntymapaiva szuletesidatum datumnarozeni datumnarodenia
+datanasterii datumrodenja dogumtarihi dogumgunu dogumyili ημερομηνιαγεννησης датарождения деньрождения годрождения
+датанародження 生年月日 誕生日 出生日期 出生年月 生日 생년월일 생일 تاريخالميلاد
 """
 
 NATIONAL_ID = """
-numerpaszportu nss numeronss partitaiva αφμ αμκα davcnastevilka davcna nip numernip vatnumber osobnyidentifikator
-ssn ssnlast4 last4ssn ssn4 socialsecurity socialsecurityno socialsecuritynumber socialsecuritynr
+מספרזהות תעודתזהות numerpaszportu nss numeronss partitaiva αφμ αμκα davcnastevilka davcna nip numernip vatnumber
+osobnyidentifikator ssn ssnlast4 last4ssn ssn4 socialsecurity socialsecurityno socialsecuritynumber socialsecuritynr
 socialinsurancenumber nationalid nationalidno nationalidnumber nationalidentifier nationalidentitynumber
 nationalinsurance nationalinsurancenumber nationalinsuranceno nino ninumber nhs nhsnumber nhsno identitycard
 identitycardnumber identitynumber idcard idcardnumber idcardno personalid personalidnumber personalidentitynumber
-personalidentificationnumber citizenid citizennumber taxid taxidnumber taxidentifier taxidentificationnumber
-taxnumber taxpayerid itin govid governmentid governmentidnumber aadhaar aadhaarnumber aadhar pannumber pancard
-sinnumber voterid passport passportno passportnumber passportnr passportid visanumber driverlicense driverlicence
-driverslicense driverslicence driverlicensenumber driverslicensenumber driverslicencenumber drivinglicence
-drivinglicense drivinglicencenumber drivinglicensenumber dlnumber licencenumberdriver residencepermit
-personalausweis personalausweisnummer ausweisnummer ausweisnr reisepass reisepassnummer steuerid steueridnr
-steuernummer steueridentifikationsnummer idnr sozialversicherungsnummer svnummer svnr rentenversicherungsnummer
+personalidentificationnumber citizenid citizennumber taxid taxidnumber taxidentifier taxidentificationnumber taxnumber
+taxpayerid itin govid governmentid governmentidnumber aadhaar aadhaarnumber aadhar pannumber pancard sinnumber voterid
+passport passportno passportnumber passportnr passportid visanumber driverlicense driverlicence driverslicense
+driverslicence driverlicensenumber driverslicensenumber driverslicencenumber drivinglicence drivinglicense
+drivinglicencenumber drivinglicensenumber dlnumber licencenumberdriver residencepermit personalausweis
+personalausweisnummer ausweisnummer ausweisnr reisepass reisepassnummer steuerid steueridnr steuernummer
+steueridentifikationsnummer idnr sozialversicherungsnummer svnummer svnr rentenversicherungsnummer
 krankenversicherungsnummer versichertennummer fuhrerscheinnummer ahvnummer ahv nir numerosecuritesociale
 numerodesecuritesociale securitesociale numerosecu numsecu carteidentite cartenationaledidentite numerofiscal
 numerofiscale passeport numeropasseport permisdeconduire dni nie nif dninie numerodni documentoidentidad
 documentodeidentidad numerodedocumento numerodocumento cedula curp rfc nuss seguridadsocial numeroseguridadsocial
-pasaporte permisodeconducir codicefiscale codfiscale cartaidentita cartadiidentita passaporto patente
-tesserasanitaria cpf cnpj numerodecontribuinte contribuinte cartaocidadao cartaodecidadao bilhetedeidentidade niss
-bsn bsnnummer burgerservicenummer sofinummer paspoort paspoortnummer rijbewijs rijbewijsnummer identiteitskaart
-rijksregisternummer rijksregister insz numeronational numeroregistrenational pesel peselnumber numerpesel
-dowodosobisty numerdowodu paszport prawojazdy personnummer personnr samordningsnummer korkortsnummer personalnumber
-cpr cprnummer cprnr korekort fodselsnummer fnr dnummer henkilotunnus hetu sotu ajokortti passi rodnecislo rodnocislo
-cislopasu cnp codnumericpersonal oib emso egn amka afm kennitala isikukood asmenskodas personaskods tajszam
-adoazonosito szemelyiszam tckimlik tckimlikno tckn kimlikno kimliknumarasi vergino pasaportno инн снилс паспорт
-номерпаспорта паспортныеданные серияпаспорта водительскиеправа иин егн マイナンバー 個人番号 パスポート番号
-運転免許証番号 身份证 身份证号 身份证号码 护照 护照号 护照号码 身分證 身分證字號 주민등록번호 주민번호 여권번호
-운전면허번호 ppsn ppsnumber pps ppsno
+pasaporte permisodeconducir codicefiscale codfiscale cartaidentita cartadiidentita passaporto patente tesserasanitaria
+cpf cnpj numerodecontribuinte contribuinte cartaocidadao cartaodecidadao bilhetedeidentidade niss bsn bsnnummer
+burgerservicenummer sofinummer paspoort paspoortnummer rijbewijs rijbewijsnummer identiteitskaart rijksregisternummer
+rijksregister insz numeronational numeroregistrenational pesel peselnumber numerpesel dowodosobisty numerdowodu
+paszport prawojazdy personnummer personnr samordningsnummer korkortsnummer personalnumber cpr cprnummer cprnr korekort
+fodselsnummer fnr dnummer henkilotunnus hetu sotu ajokortti passi rodnecislo rodnocislo cislopasu cnp
+codnumericpersonal oib emso egn amka afm kennitala isikukood asmenskodas personaskods tajszam adoazonosito
+szemelyiszam tckimlik tckimlikno tckn kimlikno kimliknumarasi vergino pasaportno инн снилс паспорт номерпаспорта
+паспортныеданные серияпаспорта водительскиеправа иин егн マイナンバー 個人番号 パスポート番号 運転免許証番号 身份证
+身份证号 身份证号码 护照 护照号 护照号码 身分證 身分證字號 주민등록번호 주민번호 여권번호 운전면허번호 ppsn ppsnumber
+pps ppsno
 """
 
 CARD = """
@@ -217,17 +214,17 @@ breedtegraad lengtegraad szerokoscgeograficzna dlugoscgeograficzna latitudes lon
 """
 
 VEHICLE = """
-licenseplate licenceplate licenseplatenumber licenceplatenumber numberplate platenumber platenr vehicleregistration
-vehicleregistrationnumber regplate vin vinnumber vehicleid vehicleidentificationnumber chassisnumber vehicleserial
-kennzeichen autokennzeichen kfzkennzeichen fahrgestellnummer fahrzeugidentnummer plaqueimmatriculation
-immatriculation plaquedimmatriculation matriculacoche matriculavehiculo numerodematricula targa targaauto
-placaveiculo kenteken numerrejestracyjny registreringsnummer regnummer rekisterinumero rendszam plaka госномер
-номеравто 車両番号 车牌 车牌号 차량번호
+licenseplate licenceplate licenseplatenumber licenceplatenumber numberplate platenumber platenr plateno
+registrationplate vehicleregistration vehicleregistrationnumber regplate vin vinnumber vehicleid
+vehicleidentificationnumber chassisnumber vehicleserial kennzeichen autokennzeichen kfzkennzeichen fahrgestellnummer
+fahrzeugidentnummer plaqueimmatriculation immatriculation plaquedimmatriculation matriculacoche matriculavehiculo
+numerodematricula targa targaauto placaveiculo kenteken numerrejestracyjny registreringsnummer regnummer
+rekisterinumero rendszam plaka госномер номеравто 車両番号 车牌 车牌号 차량번호
 """
 
 SIGNATURE = """
 signature signatures digitalsignature esignature unterschrift firmadigital biometric biometrics fingerprintscan
-voiceprint faceid retinascan
+voiceprint faceid retinascan facetemplate irisscan biometricid biometricdata voicesample
 """
 
 USER_ID = """
@@ -288,10 +285,10 @@ patientennummer fallnummer
 """
 
 HEALTH_PLAN = """
-healthplan healthplanid healthplannumber healthplanbeneficiary beneficiaryid beneficiarynumber insuranceid
-insurancenumber insuranceno insurancepolicy insurancepolicynumber insurancememberid policynumber policyno policyid
-groupnumber subscribernumber medicare medicareid medicarenumber medicaid medicaidid medicaidnumber mbi hicn
-versicherungsnummer krankenkassennummer numerodemutuelle
+claimnumber claimid claimno insuranceclaimnumber healthplan healthplanid healthplannumber healthplanbeneficiary
+beneficiaryid beneficiarynumber insuranceid insurancenumber insuranceno insurancepolicy insurancepolicynumber
+insurancememberid policynumber policyno policyid groupnumber subscribernumber medicare medicareid medicarenumber
+medicaid medicaidid medicaidnumber mbi hicn versicherungsnummer krankenkassennummer numerodemutuelle
 """
 
 LICENCE = """
@@ -300,9 +297,9 @@ certificate certificationnumber npi npinumber deanumber dea professionallicense 
 """
 
 DEVICE = """
-serial serialnumber serialno serialnr deviceserial deviceserialnumber devicenumber deviceidentifier imei imeinumber
-imsi meid iccid udi uniquedeviceidentifier implantid implantserial pacemakerid hardwareid machineid seriennummer
-geratenummer numerodeserie
+udid pacemakerserial implantserialnumber serial serialnumber serialno serialnr deviceserial deviceserialnumber
+devicenumber deviceidentifier imei imeinumber imsi meid iccid udi uniquedeviceidentifier implantid implantserial
+pacemakerid hardwareid machineid seriennummer geratenummer numerodeserie
 """
 
 ACCOUNT = """
@@ -311,8 +308,14 @@ account accounts accountname accountref accountreference acct konto compte cuent
 
 PHOTO = """
 photo photos photourl photograph picture pictures pictureurl profilepicture profilephoto profileimage profilepic
-avatar avatars avatarurl selfie portrait headshot faceimage facephoto fullfacephoto userphoto patientphoto foto
-fotos profilbild passbild
+avatar avatars avatarurl selfie portrait headshot imageofface facialimage faceimage facephoto fullfacephoto userphoto
+patientphoto foto fotos profilbild passbild
+"""
+
+WEBSITE = """
+website websiteurl homepage homepageurl personalurl personalwebsite personalpage profileurl profilelink blogurl
+linkedin linkedinprofile facebook facebookurl facebookpage instagram instagramurl twitter twitterurl xing xingprofile
+socialprofile socialprofileurl sitioweb paginaweb siteweb sitoweb strony webseite
 """
 
 EMPLOYER = """
