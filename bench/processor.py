@@ -30,7 +30,7 @@ from psycopg import sql
 from bench import privacy
 from bench.streamer import cpu_seconds, peak_bytes, result
 from database.migrate import migrate
-from local import ports
+from local import ports, provision
 from local.process import Command, Process
 from local.services import Service
 from local.stack import Stack
@@ -117,8 +117,15 @@ class _Bench:
 
     async def _processor(self, level: PrivacyLevel) -> dict[str, Any]:
         dsn = await self._ledger(level)
+        bucket, root = f"bench-{level}", self._stack.aws.root
+        await provision.ensure_bucket(self._stack.aws, bucket)
         environment = {
             **self._stack.environment,
+            # An empty ledger beside the records of the level before would be refused: it looks like a lost one.
+            "PROCESSED_S3_BUCKET": bucket,
+            "PROCESSED_S3_ACCESS_KEY": root.key_id,
+            "PROCESSED_S3_SECRET_KEY": root.secret,
+            "PROCESSED_S3_KMS_KEY": "",
             "DATABASE_URL": dsn,
             "CLIENT_STORE": "postgres",
             "KAFKA_RAW_TOPIC": self._topic,

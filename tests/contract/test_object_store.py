@@ -70,6 +70,16 @@ async def test_what_was_put_comes_back_with_its_metadata(store: ObjectStore) -> 
     assert (metadata["events"], metadata["sha256"]) == ("1", digest(BODY).hex())
 
 
+async def test_a_listing_begins_behind_a_key(store: ObjectStore) -> None:
+    folder = key()
+    names = [f"{folder}/{number}" for number in (1, 2, 10)]
+    for name in names:
+        await store.put_new(name, BODY, sha256=digest(BODY), metadata={})
+    assert [item.key async for item in store.list(f"{folder}/")] == sorted(names)
+    assert [item.key async for item in store.list(f"{folder}/", after=f"{folder}/1")] == sorted(names)[1:]
+    assert [item.key async for item in store.list(f"{folder}/", after=f"{folder}/9")] == []
+
+
 async def test_a_file_is_put_like_bytes(store: ObjectStore) -> None:
     name = key()
     await store.put_new(name, io.BytesIO(BODY), sha256=digest(BODY), metadata={})
