@@ -21,17 +21,18 @@ from psycopg.errors import UniqueViolation
 from database.ledger import Pool, connected, deliveries, delivery_files, delivery_plans, records, revisions, setback
 from database.ledger.completeness import frontier_of, last_complete_hour
 from database.ledger.deliveries import Run, RunBusyError
-from database.ledger.delivery_files import Announced, OpenFile, RevisedError
+from database.ledger.delivery_files import OpenFile, RevisedError
 from pipeline import logs, metrics
 from pipeline.clients import Client, ClientId, ClientStore, SyncReport
 from pipeline.destination import ClientAccess, failure_of
 from pipeline.errors import FencedError, PermanentError, PipelineError, TransientError
 from pipeline.failpoints import reach
-from pipeline.s3 import BucketAccess, ObjectStore, open_bucket
+from pipeline.s3 import ObjectStore
 from pipeline.syncqueue import ClientSync, Hours
 from syncer import manifest, upload
 from syncer.content import Built, build
 from syncer.due import why_not
+from syncer.place import Destination
 from syncer.plan import plan_files
 from syncer.policies import Policies
 from syncer.settings import SyncerSettings
@@ -206,7 +207,7 @@ class Deliverer:
 
     async def _deliver(self, run: Run) -> None:
         async with AsyncExitStack() as stack:
-            buckets = _Buckets(stack)
+            destination = Destination(stack, self.pool, self._store, self._access)
             async with connected(self.pool) as connection:
                 await records.put_plan(self._processed, connection, run.id)
             while True:
@@ -217,7 +218,7 @@ class Deliverer:
                         run = await deliveries.retarget(
                             connection, run, client.client_s3_bucket, client.client_s3_prefix
                         )
-                bucket = await buckets.open(await self._access.of(client))
+                bucket = await destination.open(client)
                 async with connected(self.pool) as connection:
                     file = await delivery_files.next_file(connection, run)
                 if file is None:
@@ -245,6 +246,13 @@ class Deliverer:
         async with connected(self.pool) as connection:
             announced = await delivery_files.announce(connection, run, file, built.content)
         reach("syncer.after_announce")
+        overwrites = False
+
+        async def still_ours() -> None:
+            nonlocal overwrites
+            await self._renew(run)
+            overwrites = True
+
         try:
             await upload.put_file(
                 bucket,
@@ -253,13 +261,13 @@ class Deliverer:
                 sha256=sha256,
                 metadata=_metadata(run, built),
                 announced=announced,
-                still_ours=lambda: self._renew(run),
+                still_ours=still_ours,
             )
             reach("syncer.after_put")
             async with connected(self.pool) as connection:
                 await delivery_files.delivered(connection, run, file, sha256)
         except (FencedError, asyncio.CancelledError):
-            if announced is Announced.CHANGED:  # what we overwrote may have been our successor's
+            if overwrites:  # maybe what our successor wrote
                 await asyncio.shield(self._void(file, sha256))
             raise
         _count(run, file, built)
@@ -347,19 +355,6 @@ class Deliverer:
             async with connected(self.pool) as connection:
                 await deliveries.release(connection, run)
         log.info("syncer.run.handed_back", client_id=run.client_id, run_key=run.run_key)
-
-
-class _Buckets:
-    """The client's bucket, opened anew when its access changes."""
-
-    def __init__(self, stack: AsyncExitStack) -> None:
-        self._stack = stack
-        self._open: ObjectStore | None = None
-
-    async def open(self, access: BucketAccess) -> ObjectStore:
-        if self._open is None or self._open.access != access:
-            self._open = await self._stack.enter_async_context(open_bucket(access))
-        return self._open
 
 
 def _metadata(run: Run, built: Built) -> dict[str, str]:

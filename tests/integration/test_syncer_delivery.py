@@ -329,6 +329,42 @@ async def test_zombie_that_wakes_before_its_put_overwrites_nothing(
     assert len(found.chain()) == 1
 
 
+async def test_zombie_that_overwrites_a_key_it_found_taken_lets_the_file_be_built_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a key that is taken at the first try, as when a PUT's answer was lost, and a pause before the second
+    client = await scene.add_client()
+    events = await scene.add_objects(client)
+    real_create, real_put = s3.ObjectStore.create, s3.ObjectStore.put
+    async with scene.deliverer() as zombie, scene.deliverer() as other:
+
+        async def answer_lost(self: s3.ObjectStore, key: str, *arguments: Any, **named: Any) -> bool:
+            if key.startswith("in/events/"):
+                monkeypatch.setattr(s3.ObjectStore, "create", real_create)
+                assert await real_create(self, key, *arguments, **named)
+                return False
+            return await real_create(self, key, *arguments, **named)
+
+        async def paused(self: s3.ObjectStore, *arguments: Any, **named: Any) -> None:
+            monkeypatch.setattr(s3.ObjectStore, "put", real_put)
+            await scene.change(client, privacy_level=PrivacyLevel.HIPAA)
+            await scene.let_leases_end()
+            await other.deliver(order(client))
+            await real_put(self, *arguments, **named)
+
+        monkeypatch.setattr(s3.ObjectStore, "create", answer_lost)
+        monkeypatch.setattr(s3.ObjectStore, "put", paused)
+        # WHEN it wakes up after another one has delivered a tighter file under the key
+        with pytest.raises(FencedError):
+            await zombie.deliver(order(client))
+        # THEN the next run puts the tighter file back
+        await other.deliver(order(client, 1))
+    found = await scene.read(client)
+    assert found.event_ids == Counter(events)
+    assert {line["privacy"]["level"] for line in found.lines} == {"hipaa"}
+    found.chain()
+
+
 async def test_zombie_that_wakes_before_latest_puts_the_newest_back(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,7 +412,7 @@ async def test_run_follows_the_client_to_another_bucket(scene: Scene) -> None:
     client = await scene.add_client()
     events = await scene.add_objects(client)
     elsewhere = await scene.add_client()
-    typo = await scene.change(client, client_s3_bucket="no-such-bucket-there-is")
+    typo = await scene.change(client, client_s3_bucket="no-such-bucket-there-is", client_s3_prefix="typo/")
     async with scene.deliverer() as deliverer:
         with pytest.raises(ClientBucketError, match="NoSuchBucket"):
             await deliverer.deliver(order(client))
@@ -391,6 +427,43 @@ async def test_run_follows_the_client_to_another_bucket(scene: Scene) -> None:
     found = await scene.read(moved)
     assert found.event_ids == Counter(events)
     assert len(found.chain()) == 2
+
+
+async def test_two_clients_with_one_destination_never_overwrite_each_other(scene: Scene) -> None:
+    first = await scene.add_client()
+    second = await scene.add_client()
+    same = {
+        name: getattr(first, name)
+        for name in ("client_s3_bucket", "client_s3_prefix", "client_s3_access_key", "client_s3_secret_key")
+    }
+    second = await scene.change(second, **same)
+    events = await scene.add_objects(first)
+    theirs = await scene.add_objects(second)
+    async with scene.deliverer() as deliverer:
+        await deliverer.deliver(order(first))
+        with pytest.raises(ClientBucketError, match="DestinationShared"):
+            await deliverer.deliver(order(second))
+        assert (await scene.read(first)).event_ids == Counter(events)
+        assert (await scene.run_row(second))["error_class"] == "DestinationShared"
+        # Its files stay the first one's, also when that one has left.
+        await scene.change(first, is_active=False)
+        with pytest.raises(ClientBucketError, match="DestinationShared"):
+            await deliverer.deliver(order(second))
+        second = await scene.change(second, client_s3_prefix="second/")
+        await deliverer.deliver(order(second, 1))
+        # What nobody has written to is free.
+        typo = await scene.change(await scene.add_client(), client_s3_bucket=second.client_s3_bucket)
+        with pytest.raises(ClientBucketError):
+            await deliverer.deliver(order(typo))
+        moved = await scene.change(await scene.add_client(), **{**same, "client_s3_prefix": "moved/"})
+        await scene.change(typo, client_s3_prefix="moved/", client_s3_access_key="AKIAWRONG")
+        with pytest.raises(ClientBucketError, match="InvalidAccessKeyId"):
+            await deliverer.deliver(order(typo, 1))
+        with pytest.raises(ClientBucketError, match="DestinationShared"):
+            await deliverer.deliver(order(moved))
+        await scene.change(typo, is_active=False)
+        await deliverer.deliver(order(moved, 1))
+    assert (await scene.read(first)).event_ids == Counter(events + theirs)
 
 
 async def test_damaged_processed_object_is_never_delivered(scene: Scene) -> None:
