@@ -28,7 +28,7 @@ OURS: Final = frozenset(("privacy", "ip_hash", "ip_hash_key_version"))
 _CODE: Final = (1 << OP_BITS) - 1
 _PASSED_ON = frozenset((Act.REDACT, Act.IDENTIFIER, Act.AGENT, Act.ZIP, Act.PSEUDONYM))
 _OUTRANKED = frozenset((Act.INSPECT, Act.CONTENT, Act.LABEL, Act.NAME, Act.DATE, Act.AGE))
-_QUIET = frozenset((Act.INSPECT, Act.LABEL, Act.NAME, Act.SKIP, Act.TIME))
+_QUIET = frozenset((Act.INSPECT, Act.LABEL, Act.NAME, Act.STAMP))
 """Acts that leave numbers alone, unless they are long."""
 
 
@@ -86,7 +86,8 @@ class Plan:
     consents: list[Step] = field(default_factory=list)
     inspections: dict[Context, list[tuple[int, str, int]]] = field(default_factory=dict)
     """Strings to inspect, by what their names say about them: index, path, scope."""
-    times: list[Place] = field(default_factory=list)
+    stamps: list[tuple[int, str, int, Context]] = field(default_factory=list)
+    """Times and ids of the event: index, path, scope, and the context to inspect what is neither in."""
     identifiers: list[tuple[int, str, int, Rule]] = field(default_factory=list)
     """Strings that stay with consent: index, path, scope, rule."""
     steps: list[Step] = field(default_factory=list)
@@ -260,10 +261,8 @@ def _string(
     match rule.act:
         case Act.INSPECT:
             _inspect(plan, place, rule.context)
-        case Act.SKIP:
-            pass
-        case Act.TIME:
-            plan.times.append(place)
+        case Act.STAMP:
+            plan.stamps.append((place.piece, place.path, place.scope, rule.context))
         case Act.PURPOSE | Act.SIGNAL:
             plan.consents.append(Step(place, rule))
             _inspect(plan, place, rule.context)
@@ -320,6 +319,6 @@ def _literal(
             plan.long_numbers.append(LongNumber(place, key, identifiers=True))
     elif rule is not None and rule.act not in _QUIET:
         plan.steps.append(Step(place, rule))
-    elif code == layout.LONG_NUMBER and (rule is None or rule.act not in (Act.SKIP, Act.TIME)):
+    elif code == layout.LONG_NUMBER and (rule is None or rule.act != Act.STAMP):
         plan.long_numbers.append(LongNumber(place, key, rule is None or rule.context.identifiers))
     return group

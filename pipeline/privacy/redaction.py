@@ -144,7 +144,7 @@ class Redaction:
         plan, pieces, allowed = self._plan, self.pieces, self._allowed
         paths, kinds = self.paths, self.kinds
         harmless, examine = self._engine.values.harmless, self._engine.values.examine
-        identifier = self._engine.pseudonyms.identifier
+        identifier, is_stamp = self._engine.pseudonyms.identifier, values.is_stamp
         for context, strings in plan.inspections.items():
             clean = context.clean
             for index, path, scope in strings:
@@ -185,9 +185,9 @@ class Redaction:
                     self._hit(place.path, rule.kind)
             elif pieces[place.piece] and not (member is not None and agents.is_reduced(member, pieces[place.piece])):
                 self._apply(place, rule)
-        for index, _, path, scope in plan.times:
-            if not values.is_timestamp(pieces[index]):
-                self._inspect(index, path, scope, self._engine.plans.book.plain)
+        for index, path, scope, context in plan.stamps:
+            if not is_stamp(pieces[index]):
+                self._inspect(index, path, scope, context)
         for place, name, identifiers in plan.long_numbers:
             kind = numbers.kind(self._literal(place), name, identifiers=identifiers)
             if kind:

@@ -25,7 +25,6 @@ class Act:
     IDENTIFIER: Final = 3  # kept with consent for the rule's purpose, else removed
     PSEUDONYM: Final = 4
     ADDRESS: Final = 5  # the column ip_address
-    SKIP: Final = 6  # typed by PostgreSQL: nothing to find
     LABEL: Final = 7  # perhaps the name of a form field, whose content stands beside it
     CONTENT: Final = 8  # perhaps the content of a form field, whose name stands beside it
     NAME: Final = 9  # of a person or of a thing, as its neighbours tell
@@ -34,7 +33,7 @@ class Act:
     AGE: Final = 12
     PURPOSE: Final = 13  # an answer in a consent object
     SIGNAL: Final = 14  # gpc or dnt
-    TIME: Final = 15  # the event's own time
+    STAMP: Final = 15  # the event's own time or id, as long as it is one
 
 
 PERSON = 1
@@ -104,7 +103,7 @@ class Parameters(dict[str, bool]):
 
 _LABELS = words.table(vicinity.FIELD_LABELS)
 _CONTENTS = words.table(vicinity.FIELD_CONTENTS)
-_SKIPPED_COLUMNS = ("id", "event_id", "batch_id", "timestamp", "created_at")
+_STAMPS = ("id", "event_id", "batch_id", "timestamp", "created_at")
 _VERSIONS = words.table(vicinity.VERSIONS)
 _THING_NUMBERS = words.table(vicinity.THING_NUMBERS)
 
@@ -139,7 +138,7 @@ class RuleBook:
         )
         event: dict[str, Rule] = {
             "consent": Rule(Act.PURPOSE, self.plain, purpose=consent.EVERYTHING, inner=self.consent),
-            "timestamp": Rule(Act.TIME, self.plain),
+            "timestamp": Rule(Act.STAMP, self.plain),
             **self._signals(),
         }
         self.parameters = Parameters(self.any)
@@ -149,7 +148,7 @@ class RuleBook:
         self.page = RuleSet(self, event | address)
         self.column = RuleSet(
             self,
-            {name: Rule(Act.SKIP, self.plain) for name in _SKIPPED_COLUMNS}
+            {name: Rule(Act.STAMP, self.numbers) for name in _STAMPS}
             | address
             | {
                 "client_id": Rule(Act.INSPECT, self.numbers),

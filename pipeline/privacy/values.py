@@ -60,7 +60,7 @@ _TOKEN = re.compile(r"[^\s/?&=#;,\"'<>]++")
 _UUID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 _TIMESTAMP = re.compile(
     "[12][0-9]{3}-[01][0-9]-[0-3][0-9](?:[T ][0-2][0-9]:[0-5][0-9](?::[0-6][0-9](?:[.,][0-9]{1,9})?)?"
-    "(?:Z|[+-][0-9]{2}:?[0-9]{2})?)?|1[0-9]{9}(?:[0-9]{3})?"
+    "(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?)?|1[0-9]{9}(?:[0-9]{3})?"
 )
 _URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]{1,15}:)?//\S+|/\S*")
 _ADDRESS = re.compile(r"[^\s\"'<>]++")
@@ -386,9 +386,8 @@ def _json_in(text: str) -> tuple[int, int]:
     return (start, text.rfind("}") + 1) if start >= 0 else (0, 0)
 
 
-def is_timestamp(body: str) -> bool:
-    """Whether a whole string is a date and time, or a Unix time."""
-    return _TIMESTAMP.fullmatch(body) is not None
+is_stamp = re.compile(f"{_UUID.pattern}|{_TIMESTAMP.pattern}").fullmatch
+"""Whether a whole string is a UUID, a date and time, or a Unix time."""
 
 
 def redacted(body: str) -> str | None:

@@ -294,6 +294,23 @@ def test_the_time_of_the_event_stays_whatever_its_form(level: str, timestamp: st
     assert (policy(level).apply(given).line or b"").startswith(given[:-1])
 
 
+@pytest.mark.parametrize("level", ["gdpr", "hipaa"])
+@pytest.mark.parametrize("column", ["id", "event_id", "batch_id", "client_id", "timestamp", "created_at"])
+def test_a_column_of_the_envelope_that_carries_personal_data_is_filtered(level: str, column: str) -> None:
+    for text in ("jane@example.com", "4111 1111 1111 1111", "call +49 171 1234567"):
+        out = read(policy(level).apply(line({}, **{column: text})))
+        assert text not in json.dumps(out)
+        assert column in out["privacy"]["redacted"]
+
+
+@pytest.mark.parametrize("level", ["gdpr", "hipaa"])
+@pytest.mark.parametrize("stamp", ["8f14e45f-ceea-467f-a9d6-1c2e3f4a5b6c", "2026-11-23 10:00:00+00", "infinity"])
+def test_a_column_of_the_envelope_that_is_what_it_says_stays(level: str, stamp: str) -> None:
+    columns = dict.fromkeys(("event_id", "batch_id", "timestamp", "created_at"), stamp)
+    out = read(policy(level).apply(line({}, **columns)))
+    assert {column: out[column] for column in columns} == columns
+
+
 def test_a_time_that_is_none_is_examined_like_any_text() -> None:
     assert b"jane" not in (policy().apply(line({"timestamp": "jane@example.com"})).line or b"")
 
