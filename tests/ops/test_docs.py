@@ -85,6 +85,26 @@ def test_shell_blocks_are_our_commands_or_say_why_they_are_not_run(page: Path) -
         assert NOT_RUN.search(code) or ours, f"{ids(page)}: mark it, or let it be run:\n{code}"
 
 
+def test_the_capacity_guide_quotes_what_performance_says() -> None:
+    """Each number of its table of figures stands in the section that it links to; what follows a "so" is computed."""
+    number = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+    headings = re.split(r"^## (.+)$", (ROOT / "docs" / "performance.md").read_text(), flags=re.MULTILINE)[1:]
+    sections = {
+        re.sub(r"[^\w -]", "", title).lower().replace(" ", "-"): set(number.findall(text))
+        for title, text in zip(headings[::2], headings[1::2], strict=True)
+    }
+    guide = (ROOT / "docs" / "capacity.md").read_text()
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| \[[\w ]+\]\(performance\.md#([\w-]+)\) \|$", guide, re.MULTILINE)
+    assert len(rows) >= 7
+    quoted = {value for _, figures, _ in rows for value in number.findall(figures)}
+    for name, figures, anchor in rows:
+        assert set(number.findall(figures.split(", so ")[0])) <= sections[anchor], f"{name}: {figures}"
+    (streamer, processor) = re.findall(r"^STREAMER_US, GDPR_PER_CORE, LOAD = ([\d.]+), ([\d_]+),", guide, re.MULTILINE)[
+        0
+    ]
+    assert {streamer, processor.replace("_", ",")} <= quoted
+
+
 def test_every_make_target_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {words[1] for page in PAGES for words in commands(page) if words[0] == "make"}
