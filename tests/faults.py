@@ -22,6 +22,10 @@ class Proxy:
         """What each request is answered with, instead of being forwarded; then the connection is closed."""
         self.answered = 0
         """How often that happened."""
+        self.cuts_answers = False
+        """Requests are forwarded; the server's answers are not: the connection is cut instead."""
+        self.cut = 0
+        """How often that happened."""
         self._target_port = target_port
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -99,6 +103,10 @@ class Proxy:
                         while await reader.read(_CHUNK_BYTES):
                             pass
                 answer_to.close()
+                return
+            if self.cuts_answers and answer_to is None:
+                self.cut += 1
+                writer.transport.abort()
                 return
             writer.write(chunk)
             await writer.drain()
