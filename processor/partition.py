@@ -76,6 +76,11 @@ class Partition:
         return self._stand.last_sequence
 
     @property
+    def expected_offset(self) -> int:
+        """The offset of the record to come."""
+        return self._expected_offset
+
+    @property
     def gathered_bytes(self) -> int:
         """What the open chunk holds."""
         return 0 if self._chunk is None else self._chunk.bytes
@@ -112,7 +117,17 @@ class Partition:
         if self._open().is_full:
             await self.write()
 
-    async def _refill(self, sequence: int, position: Position, pointer_commit_time: int | None) -> None:
+    async def take_end(self, sequence: int, position: Position) -> None:
+        """Take what raw files hold up to the event (`sequence`, `position`), where Kafka holds nothing more.
+
+        Raises like `take`.
+        """
+        if self.stand.last_sequence < sequence:
+            await self._refill(sequence + 1, position, None, is_end=True)
+
+    async def _refill(
+        self, sequence: int, position: Position, pointer_commit_time: int | None, *, is_end: bool = False
+    ) -> None:
         stand = self.stand
         missing = refill(
             self._pool,
@@ -123,6 +138,7 @@ class Partition:
             sequence=sequence,
             position=position,
             pointer_commit_time=pointer_commit_time,
+            is_end=is_end,
             turned=self._turned,
         )
         refilled = stand.last_sequence

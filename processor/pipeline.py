@@ -12,12 +12,12 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 
 from database import preflight
-from database.ledger import Pool, chunks, connected, layouts, open_pool, setback
+from database.ledger import Pool, chunks, connected, layouts, open_pool, setback, stream
 from database.ledger.chunks import ConsumerPosition
 from database.ledger.setback import LedgerSetBackError
 from pipeline import kafka, logs, metrics
 from pipeline.directory import ClientDirectory
-from pipeline.errors import FencedError, TransientError
+from pipeline.errors import ConfigError, FencedError, TransientError
 from pipeline.health import Health, admin_only, serving
 from pipeline.s3 import ObjectStore, open_bucket
 from pipeline.secrets import SecretBox
@@ -38,6 +38,9 @@ POLL_RECORDS = 500
 
 GATHERED_BYTES = 256 << 20
 """All open chunks together; above it the largest is written before its time."""
+
+ENDS_SECONDS = 30.0
+"""How often the ends of partitions are compared with the ledger's."""
 
 STORE_GRACE_SECONDS = 120.0
 """How long old client settings are trusted while the store is down; then nothing is processed: fail closed."""
@@ -73,6 +76,11 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
         await kafka.start(consumer, settings.kafka_bootstrap_servers)
         stack.push_async_callback(kafka.stop, consumer)
         async with connected(pool) as connection:
+            if (former := await chunks.former_topic(connection, topic)) is not None:
+                raise ConfigError(
+                    f"KAFKA_RAW_TOPIC is {topic}, but this ledger's events went through {former}: all would come again",
+                    hint=f"name {former}; a topic may be made anew under its name",
+                )
             spread = await layouts.layouts_of(connection, topic, settings.kafka_partitions)
         await kafka.check_topic(settings, spread.partitions)
 
@@ -137,6 +145,7 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
         self._generation = 0
         self._mine: dict[int, Partition] = {}
         self._events = 0
+        self._ends_at = 0.0
         self._failure: Exception | None = None
         self.flush_now = asyncio.Event()
         self._limit = DeadLetterLimit()
@@ -160,6 +169,7 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
                 partition = self._mine.get(tp.partition)
                 if partition is not None:
                     await self._take(partition, records)
+            await self._take_ends()
             await self._write_due()
             self.health.turned()
         await self._write(list(self._mine.values()))
@@ -173,6 +183,32 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
             await self._reload(partition, error)
         finally:
             partition.report()
+
+    async def _take_ends(self) -> None:
+        """Where Kafka has lost a partition's last records, none follows that would show the hole: ask the ledger.
+
+        Its raw objects hold nothing that Kafka had not acknowledged. So it is asked first, and the broker afterwards.
+        """
+        now = time.monotonic()
+        if not self._mine or now < self._ends_at:
+            return
+        self._ends_at = now + ENDS_SECONDS
+        async with connected(self._pool) as connection:
+            recorded = await stream.recorded_ends(connection)
+        if recorded is None:
+            return
+        position, sequences = recorded
+        behind = [p for p in self._mine.values() if p.stand.last_sequence < sequences.get(p.number, -1)]
+        try:
+            ends = await self._consumer.end_offsets([TopicPartition(self._topic, p.number) for p in behind])
+        except KafkaError as error:
+            raise TransientError(f"Kafka does not tell its ends ({type(error).__name__})") from error
+        for partition in behind:
+            if partition.expected_offset >= ends[TopicPartition(self._topic, partition.number)]:
+                try:
+                    await partition.take_end(sequences[partition.number], position)
+                except (FencedError, UnusableKeyError) as failed:
+                    await self._reload(partition, failed)
 
     async def _write_due(self) -> None:
         now = time.monotonic()

@@ -33,13 +33,15 @@ async def refill(
     sequence: int,
     position: Position,
     pointer_commit_time: int | None = None,
+    is_end: bool = False,
     turned: Callable[[], None],
 ) -> AsyncIterator[Refilled]:
     """The events of `partition` between where it stands and the record (`sequence`, `position`), in order.
 
     A record that only points to its event has a `pointer_commit_time`: then its event is one of them, at the end. When
     the slot was lost before the raw file was written, that event has come again at a later position, and the pointer
-    points into nothing.
+    points into nothing. With `is_end` there is no such record: `position` is the last one that raw files hold, and
+    `sequence` the one that would follow.
 
     Waits until raw files reach that record; calls `turned` meanwhile. Raises PermanentError when the raw files don't
     have exactly as many events as the sequence says are missing.
@@ -51,6 +53,7 @@ async def refill(
         log.warning("processor.hole.found", partition=partition, after_sequence=stand.last_sequence, missing=expected)
     if pointer_commit_time is not None:
         expected += 1
+    if pointer_commit_time is not None or is_end:
         end = position._replace(index=position.index + 1)
     while True:
         async with connected(pool) as connection:

@@ -105,7 +105,7 @@ def left_behind_elsewhere(
         if tail.epoch > history.current or (tail.epoch == history.current and tail.commit_lsn > wal_end):
             raise PermanentError(
                 f"KAFKA_RAW_TOPIC holds events at {tail}, which neither the ledger nor the server has reached",
-                hint="restore the ledger, python -m database rebuild-ledger, or name a new topic",
+                hint="restore the ledger, python -m database rebuild-ledger, or make the topic anew",
             )
         elsewhere |= history.at(Lsn(tail.commit_lsn)) != tail.epoch
     return elsewhere

@@ -95,6 +95,18 @@ async def stands(connection: AsyncConnection, topic: str) -> dict[int, ConsumerP
     }
 
 
+async def former_topic(connection: AsyncConnection, topic: str) -> str | None:
+    """The topic that was processed when `topic` never was: sequences count for one topic, from its first event on."""
+    cursor = await connection.execute(
+        "SELECT topic FROM pipeline.consumer_positions WHERE topic <> %(topic)s"
+        " AND NOT EXISTS (SELECT FROM pipeline.consumer_positions WHERE topic = %(topic)s)"
+        " ORDER BY updated_at DESC LIMIT 1",
+        {"topic": topic},
+    )
+    row = await cursor.fetchone()
+    return None if row is None else str(row[0])
+
+
 async def commit_chunk(connection: AsyncConnection, chunk: ChunkCommit) -> None:
     """Let a chunk, its counts and its objects exist, and move its partition on.
 

@@ -170,6 +170,15 @@ async def kafka_tails(connection: AsyncConnection) -> dict[int, KafkaTail]:
     return {int(p): KafkaTail(next_offset=offsets[p], last_sequence=sequences[p]) for p in offsets}
 
 
+async def recorded_ends(connection: AsyncConnection) -> tuple[Position, dict[int, int]] | None:
+    """The last position in raw objects, and the sequence of each partition's last event there; None: no object yet."""
+    cursor = await connection.execute(
+        "SELECT last_position, kafka_end_sequences FROM pipeline.raw_objects ORDER BY last_position DESC LIMIT 1"
+    )
+    row = await cursor.fetchone()
+    return None if row is None else (Position.parse(row[0]), {int(p): sequence for p, sequence in row[1].items()})
+
+
 async def commit_raw_object(connection: AsyncConnection, slot: str, epoch: int, raw: RawObject) -> int:
     """Let `raw` exist; returns its id. Raises FencedError when its predecessor is not the ledger's tail.
 

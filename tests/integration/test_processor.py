@@ -101,6 +101,27 @@ async def test_records_that_kafka_has_forgotten_are_refilled_from_raw_files(proc
     await streamer.until_state("streaming")
     await processors.insert(500, ACTIVE)
     await processors.scene.until_recorded()
+    await forget_records(processors)
+    await processors.insert(300, ACTIVE)
+    await processors.start()
+    await eventually(processors.settled, seconds=60, what="all processed")
+    await processors.scene.until_recorded()
+    await processors.check()
+
+
+async def test_what_kafka_has_forgotten_is_processed_also_when_no_record_follows(processors: Processors) -> None:
+    streamer = await processors.scene.streamer().start()
+    await streamer.until_state("streaming")
+    await processors.insert(200, ACTIVE)
+    await processors.scene.until_recorded()
+    await forget_records(processors)
+    await processors.start()
+    await eventually(processors.settled, seconds=60, what="all processed")
+    await processors.check()
+
+
+async def forget_records(processors: Processors) -> None:
+    """As if their retention were over."""
     admin = AIOKafkaAdminClient(bootstrap_servers=processors.scene.stack.kafka.bootstrap_servers)
     await admin.start()
     try:
@@ -112,11 +133,19 @@ async def test_records_that_kafka_has_forgotten_are_refilled_from_raw_files(proc
         )
     finally:
         await admin.close()
-    await processors.insert(300, ACTIVE)
-    await processors.start()
-    await eventually(processors.settled, seconds=60, what="all processed")
-    await processors.scene.until_recorded()
-    await processors.check()
+
+
+async def test_another_topic_than_the_ledgers_is_refused(processors: Processors) -> None:
+    async with processors.scene.connect() as connection:
+        await connection.execute(
+            "INSERT INTO pipeline.consumer_positions (topic, partition, next_offset, last_sequence, last_position)"
+            " VALUES ('former', 0, 8, 7, '00000001-0000000000000001-00000000000000000001')"
+        )
+    process, service = await processors.start()
+    assert await process.wait() == 2
+    (told,) = (line for line in service.log.read_text().splitlines() if not line.startswith("{"))
+    assert "KAFKA_RAW_TOPIC" in told
+    assert "went through former" in told
 
 
 @pytest.mark.parametrize(
