@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import os
 import resource
 import shutil
@@ -28,6 +27,7 @@ from database import source
 from local.services import Service
 from local.stack import Stack
 from pipeline.position import Lsn
+from streamer.memory import settle
 from streamer.pump import let_gather
 from streamer.replication import ReplicationConnection
 from streamer.transactions import EpochMap, Transactions
@@ -53,9 +53,10 @@ SELECT 'pageview', 'session-' || n %% 997, 'visitor-' || n %% 4999, 'site-' || n
 async def insert(dsn: str, events: int) -> float:
     """Fill the backlog; returns the mean length of raw_event_data in bytes."""
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
-        async with connection.pipeline():
+        async with connection.pipeline() as pipeline:
             for first in range(0, events, ROWS_PER_TRANSACTION):
                 await connection.execute(_INSERT, (first, first + ROWS_PER_TRANSACTION - 1))
+                await pipeline.sync()  # else all of them are one transaction
         cursor = await connection.execute("SELECT avg(length(e::text)) FROM (SELECT * FROM events_log LIMIT 1000) e")
         row: Any = await cursor.fetchone()
     return float(row[0])
@@ -108,7 +109,7 @@ async def null_sink(dsn: str, events: int) -> dict[str, Any]:
     connection = await ReplicationConnection.connect(dsn)
     await connection.start("bench_null", "events_pipeline", Lsn(0))
     transactions = Transactions(EpochMap([(Lsn(0), 1)]))
-    gc.freeze()  # as the streamer does
+    settle()  # as the streamer does
     start, cpu = time.monotonic(), time.process_time()
     seen = size = bursts = 0
     while seen < events:

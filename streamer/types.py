@@ -143,7 +143,7 @@ def _quoted_element(value: bytes, at: int) -> tuple[bytes, int]:
     return (_ESCAPED.sub(rb"\1", content) if b"\\" in content else content), match.end()
 
 
-def _quoted(value: bytes) -> bytes:
+def quoted(value: bytes) -> bytes:
     """For types whose text form never needs escaping."""
     return b'"%b"' % value
 
@@ -166,7 +166,8 @@ def _json(value: bytes) -> bytes:
     return value.replace(b"\n", b" ").replace(b"\r", b" ") if b"\n" in value or b"\r" in value else value
 
 
-def _timestamptz(value: bytes) -> bytes:
+def timestamptz(value: bytes) -> bytes:
+    """RFC 3339 in UTC where it can say the time, else PostgreSQL's text."""
     # The usual form by its marks alone; a regular expression for each time would be a tenth of the event's cost.
     if len(value) == 29 and value[4] == 0x2D and value[10] == 0x20 and value[19] == 0x2E and value[26:] == b"+00":
         return b'"%bT%bZ"' % (value[:10], value[11:26])
@@ -194,6 +195,6 @@ _OTHERS: dict[int, ToJson] = {
     _JSON: _json,
     869: _address,
     1114: _timestamp,
-    1184: _timestamptz,
-    2950: _quoted,
+    1184: timestamptz,
+    2950: quoted,
 }
