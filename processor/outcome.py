@@ -109,3 +109,8 @@ def dead_letter(line: bytes, place: str, reason: str) -> bytes:
     """A dead letter: why, where it stood (a position), and the record as it was, as text."""
     record = line.decode("utf-8", errors="surrogateescape").encode("utf-8", errors="replace").decode()
     return orjson.dumps({"reason": reason, "position": place, "record": record})
+
+
+def record_of(letter: bytes) -> bytes:
+    """The record in a dead letter."""
+    return str(orjson.loads(letter)["record"]).encode()

@@ -134,7 +134,7 @@ class Releaser:
         body = await self._bucket.get(item.key)
         if hashlib.sha256(body).hexdigest() != item.sha256:
             raise PermanentError(f"{item.key} is not what was written", hint="restore its version")
-        lines = b"".join(content for _, content in gzip.members(body)).splitlines()
+        lines = b"".join(content for _, content in gzip.members(body)).split(b"\n")[:-1]
         del body
         position = Position.parse(item.first_position)
         before = ConsumerPosition(next_offset=item.first_offset, last_sequence=-1, last_position=position)

@@ -2,8 +2,8 @@
 
 The ledger counts a chunk's events by hour and source client; most often all events of such a group have become one
 client's. A group without client id (or with a collector's marker) is shared by several; then an event is known by its
-id in an object of now, and one that stands in none (dropped, held, dead letter) by its attribution of today. The
-numbers must come out as the ledger has them, whoever decides.
+id in an object of now, and one that stands in none (it was dropped) by its attribution of today, as far as the ledger
+has counted such events. The numbers must come out as the ledger has them, whoever decides.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from database.ledger.cells import CurrentObject, HourState
 from database.ledger.revisions import Rows
 from pipeline.errors import PoisonError
 from pipeline.record import text_column
+from processor.outcome import record_of
 
 QUARANTINE = ""
 """The client id under which the ledger counts events in quarantine."""
@@ -26,8 +27,8 @@ _NOBODYS = "!"
 """Dead letters of nobody, which could not even be attributed, and what expired in quarantine. They are in no cell: what
 retention took doesn't come back. No client id looks like this."""
 
-_SEEN = frozenset(("out", "quarantine"))
-"""Dispositions whose objects tell each event's id."""
+_KINDS = {"out": "client", "quarantine": "quarantine", "held": "held", "dead_letter": "dead_letter"}
+"""The kind of object in which the events of a disposition stand; those of others stand in none."""
 
 _NAMES = {"": "(none)", "!": "(no id)"}
 
@@ -72,44 +73,53 @@ def _owner(client_id: str, fate: str) -> str:
 
 
 class Ownership:
-    """Whose cell an event of the hour is in."""
+    """Whose cell an event of the hour is in. First learn, then `begin`, then ask `of` each event once, in any order."""
 
     def __init__(self, state: HourState) -> None:
+        self._state = state
         self._owners: dict[Share, set[str]] = defaultdict(set)
-        self._unseen: set[tuple[Share, str]] = set()
+        self._unseen: dict[Share, Counter[str]] = defaultdict(Counter)
+        self._expired: set[Share] = set()
         self._known: dict[tuple[UUID, str], str] = {}
-        for chunk_id, (_, source, client_id, disposition) in state.rows:
+        self._left: dict[Share, Counter[str]] = {}
+        for (chunk_id, (_, source, client_id, disposition)), events in state.rows.items():
             share, owner = (chunk_id, source), _owner(client_id, disposition)
             self._owners[share].add(owner)
-            if disposition not in _SEEN:
-                self._unseen.add((share, owner))
+            if disposition not in _KINDS:
+                self._unseen[share][owner] += events
+            if disposition == "expired":
+                self._expired.add(share)
 
-    def objects_to_ask(self, state: HourState, cells: Mapping[str, Cell]) -> list[CurrentObject]:
-        """The objects whose event ids are needed to tell the events of shared groups apart: give them to `know`."""
-        shared = {share: owners for share, owners in self._owners.items() if len(owners) > 1}
+    def objects_to_ask(self, cells: Collection[str]) -> list[CurrentObject]:
+        """The objects whose event ids are needed to tell the events of shared groups apart: give them to `know`.
+
+        `cells`: the client ids of those that are replayed. To be asked again when one could not be read.
+        """
         asked: set[tuple[UUID, str]] = set()
-        for (chunk_id, _), owners in shared.items():
-            concerned = owners & cells.keys()
-            asked |= {(chunk_id, owner) for owner in concerned}
-            if concerned:  # so that none of them is taken for a client's
-                asked |= {(chunk_id, QUARANTINE)} if QUARANTINE in owners else set()
-        return [
-            item
-            for item in state.objects
-            if item.kind in ("client", "quarantine") and (item.chunk_id, item.client_id) in asked
-        ]
+        for share, owners in self._owners.items():
+            concerned = owners.intersection(cells)
+            if len(owners) > 1 and concerned:
+                # An event that stands in nobody's object is theirs; that takes to know everybody's.
+                in_question = any(self._unseen[share][owner] for owner in concerned)
+                asked |= {(share[0], owner) for owner in (owners if in_question else concerned)}
+        return [item for item in self._state.objects if (item.chunk_id, _owner(item.client_id, item.kind)) in asked]
 
     def know(self, item: CurrentObject, lines: Iterable[bytes]) -> None:
         """The events of these lines stand in that object."""
         for line in lines:
-            if (event_id := _event_id(line)) is not None:
-                self._known[item.chunk_id, event_id] = item.client_id
+            record = record_of(line) if item.kind == "dead_letter" else line
+            if (event_id := _event_id(record)) is not None:
+                self._known[item.chunk_id, event_id] = _owner(item.client_id, item.kind)
 
     def cannot_know(self, item: CurrentObject) -> None:
-        """That object is lost: its events are known by their attribution alone."""
-        self._unseen |= {
-            ((item.chunk_id, source), item.client_id) for chunk, source in self._owners if chunk == item.chunk_id
-        }
+        """That object is lost: its events are as good as in none."""
+        for (chunk_id, (_, source, client_id, disposition)), events in self._state.rows.items():
+            if (chunk_id, client_id, _KINDS.get(disposition)) == (item.chunk_id, item.client_id, item.kind):
+                self._unseen[chunk_id, source][_owner(client_id, disposition)] += events
+
+    def begin(self) -> None:
+        """Nothing has been read yet."""
+        self._left = {share: Counter(events) for share, events in self._unseen.items()}
 
     def of(self, share: Share, line: bytes, attributed: str) -> str | None:
         """The client id of the event's cell; None when it is in none that was asked about.
@@ -123,7 +133,17 @@ class Ownership:
         known = self._known.get((share[0], event_id)) if event_id is not None else None
         if known is not None:
             return known
-        return attributed if (share, attributed) in self._unseen else None
+        left = self._left.get(share, Counter())
+        if share in self._expired:  # one that was dropped must not be taken for one that is gone
+            return attributed if left[attributed] else None
+        if not left[attributed]:
+            # Its domain has moved since. They are in no object, so it doesn't matter which of them is whose: the
+            # numbers come out, and what becomes of each is decided by its attribution of today.
+            attributed = next((owner for owner in sorted(left) if left[owner]), "")
+            if not left[attributed]:
+                return None
+        left[attributed] -= 1
+        return attributed
 
 
 Tally = Counter[tuple[str, str]]

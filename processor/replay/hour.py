@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
@@ -140,7 +140,7 @@ class HourReplay:
             events=events,
         )
         ownership = Ownership(state)
-        await self._learn_owners(ownership, ownership.objects_to_ask(state, cells))
+        await self._learn_owners(ownership, cells)
         for reader in self._shop.readers:
             is_last = reader is self._shop.readers[-1]
             rework = Rework(
@@ -162,17 +162,21 @@ class HourReplay:
             return outturns, rework, reader.name
         raise AssertionError("there is no reader")
 
-    async def _learn_owners(self, ownership: Ownership, objects: Sequence[CurrentObject]) -> None:
-        """Read the ids of the events in `objects`, where the ledger's counts don't tell whose an event is."""
-        for item in objects:
+    async def _learn_owners(self, ownership: Ownership, cells: Collection[str]) -> None:
+        """Read the ids of the events in objects, where the ledger's counts don't tell whose an event is."""
+        learned: set[int] = set()
+        while items := [item for item in ownership.objects_to_ask(cells) if item.id not in learned]:
+            learned.update(item.id for item in items)
+            await _together(self._learn(ownership, item) for item in items)
+
+    async def _learn(self, ownership: Ownership, item: CurrentObject) -> None:
+        async with self._slots:
             try:
                 body = await self._shop.processed.get(item.key)
-                lines = [line for _, content in gzip.members(body) for line in content.split(b"\n")[:-1]]
+                await asyncio.to_thread(lambda: ownership.know(item, _lines_of(body)))
             except (PermanentError, GzipError) as error:
                 log.warning("processor.replay.object_unreadable", object_id=item.id, reason=str(error))
                 ownership.cannot_know(item)
-            else:
-                ownership.know(item, lines)
 
     async def _consume(
         self,
@@ -315,6 +319,11 @@ class HourReplay:
 
     def _is_current(self, new: NewObject) -> bool:
         return new.object.policy_version == current_version(self._shop.policies, new.object.client_id)
+
+
+def _lines_of(body: bytes) -> Iterator[bytes]:
+    for _, content in gzip.members(body):
+        yield from content.split(b"\n")[:-1]
 
 
 def _take_all(rework: Rework, batch: Batch) -> None:

@@ -67,6 +67,7 @@ class Rework:
         self._cells = cells
         self._spans = spans
         self._ownership = ownership
+        ownership.begin()
         self._policies = policies
         self._release_to = release_to
         self._expected = tallies_of(cells)

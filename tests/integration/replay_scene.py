@@ -86,22 +86,20 @@ class ReplayScene:
         secret = self.box.encrypt(base64.b64encode(hashlib.sha256(client_id.encode()).digest()).decode())
         before = await self.store.get(ClientId(client_id))
         client = before if isinstance(before, Client) else Client(client_id=ClientId(client_id))
-        return await self.store.put(
-            replace(
-                client,
-                privacy_level=PrivacyLevel(level),
-                lawful_basis="contract",
-                pseudonym_keys=(PseudonymKey(version=1, secret=secret),),
-                domains=tuple(Domain(host=host, valid_from=LONG_AGO) for host in hosts) or client.domains,
-                **changes,
-            ),
-            actor="test",
-        )
+        fields: dict[str, Any] = {
+            "privacy_level": PrivacyLevel(level),
+            "lawful_basis": "contract",
+            "pseudonym_keys": (PseudonymKey(version=1, secret=secret),),
+            "domains": tuple(Domain(host=host, valid_from=LONG_AGO) for host in hosts) or client.domains,
+        }
+        return await self.store.put(replace(client, **(fields | changes)), actor="test")
 
-    async def insert(self, count: int, client_id: str | None, site: str = "unheard.example") -> set[str]:
-        """Events of a client, or of none but with a site; their ids."""
+    async def insert(
+        self, count: int, client_id: str | None, site: str = "unheard.example", host: str | None = None
+    ) -> set[str]:
+        """Events of a client, or of none but with a site, and with a host if that is another; their ids."""
         async with self.scene.connect() as connection:
-            cursor = await connection.execute(INSERT, (site, client_id, site, count))
+            cursor = await connection.execute(INSERT, (site, client_id, host or site, count))
             ids = {row[0] for row in await cursor.fetchall()}
         self.scene.inserted |= ids
         return ids
@@ -222,12 +220,17 @@ class ReplayScene:
 
 
 @asynccontextmanager
-async def open_replay_scene(stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ReplayScene]:
-    """A scene with streamer and processor running, and clients `alpha` (alpha.example) and `beta` (beta.example)."""
+async def open_replay_scene(
+    stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch, **alpha: Any
+) -> AsyncIterator[ReplayScene]:
+    """A scene with streamer and processor running, and clients `alpha` (alpha.example) and `beta` (beta.example).
+
+    `alpha`: other settings of that client.
+    """
     async with AsyncExitStack() as exits:
         scene = ReplayScene(await exits.enter_async_context(open_scene(stack, folder)), monkeypatch)
         exits.push_async_callback(scene.close)
-        await scene.client("alpha", "standard", "alpha.example")
+        await scene.client("alpha", "standard", "alpha.example", **alpha)
         await scene.client("beta", "gdpr", "beta.example")
         await scene.start()
         yield scene

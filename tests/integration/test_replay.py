@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from local.stack import Stack
+from pipeline.clients import ConsentMode, PrivacyLevel
 from pipeline.errors import ConfigError, PermanentError
 from processor.replay.pipeline import ReplayFailedError, resume, run_requested
 from processor.settings import ProcessorSettings
@@ -95,6 +96,28 @@ async def test_quarantined_events_whose_domain_is_registered_go_to_its_client_on
     assert {item["level"] for item in objects if item["client_id"] == "newcomer"} == {"gdpr"}
     assert {item["level"] for item in objects if item["client_id"] == "alpha"} == {"standard"}
     assert (await scene.replay(quarantine=True))["cells"]["changed"] == 0
+
+
+async def test_dropped_events_whose_domain_has_moved_go_to_whom_they_belong_now(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drops = {"privacy_level": PrivacyLevel.GDPR, "lawful_basis": "", "consent_mode": ConsentMode.DROP}
+    async with open_replay_scene(stack, tmp_path, monkeypatch, **drops) as scene:
+        # GIVEN a group of events that the source names no client for, of which one client's were dropped
+        dropped = await scene.insert(25, None, "one-site", "alpha.example")
+        beta = await scene.insert(15, None, "one-site", "beta.example")
+        strangers = await scene.insert(5, None, "one-site", "nobody.example")
+        await scene.settled()
+        assert {item["client_id"] for item in await scene.objects()} == {"beta", ""}
+        # WHEN its domain moves to the other client, for the past too, and the first one's hours are replayed
+        await scene.client("alpha", "gdpr", domains=())
+        await scene.client("beta", "gdpr", "alpha.example", "beta.example")
+        said = await scene.replay("alpha")
+        # THEN they are the other one's, each once
+        assert said["before"] == {"dropped_consent": 25}
+        assert said["after"] == {"out": 25}
+        assert all(cell["clients_after"].keys() == {"beta"} for cell in said["by_cell"])
+        await scene.check(alpha=set(), beta=beta | dropped, quarantine=strangers)
 
 
 async def test_killed_anywhere_a_replay_has_changed_whole_cells_or_nothing_and_is_resumed(scene: ReplayScene) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from pipeline.keys import HOUR_MICROSECONDS, hour_of
 from pipeline.position import Position
 from pipeline.privacy import Policy, compile_policy
 from pipeline.syncqueue import HoursError
+from processor.outcome import dead_letter
 from processor.replay.cells import QUARANTINE, Ownership, cells_of
 from processor.replay.command import main, order_of
 from processor.replay.kafka import KafkaReader, NotThereError
@@ -152,16 +154,16 @@ def test_in_a_shared_group_an_event_is_known_by_the_object_that_it_stands_in_eve
     )
     clients = Clients()
     ownership = Ownership(found)
-    asked = ownership.objects_to_ask(found, cells_of(found, {"acme"}))
-    assert {item.id for item in asked} == {1, 3}, "not the neighbour's"
+    assert {item.id for item in ownership.objects_to_ask({"bolt"})} == {2}, "it has dropped nothing"
+    assert {item.id for item in ownership.objects_to_ask({"acme"})} == {1, 2, 3}
     moved, theirs, dropped, stranger = (
         record(1, None, "bolt.example"),  # was acme's when it was processed
         record(2, None, "bolt.example"),
         record(3, None, "acme.example"),
         record(4, None, "acme.example"),  # registered since, in quarantine
     )
-    ownership.know(found.objects[0], [moved])
-    ownership.know(found.objects[2], [stranger])
+    for item, line in zip(found.objects, (moved, theirs, stranger), strict=True):
+        ownership.know(item, [line])
     rework = Rework(cells=cells_of(found, {"acme"}), spans=found.chunks, ownership=ownership, policies=clients)
     for number, line in enumerate((moved, theirs, dropped, stranger), start=1):
         rework.take(A, at(number), NOW, line)
@@ -173,13 +175,68 @@ def test_in_a_shared_group_an_event_is_known_by_the_object_that_it_stands_in_eve
 
 
 def test_an_object_that_is_lost_does_not_keep_its_events_from_being_found_by_their_attribution() -> None:
-    found = state({("", "acme", "out"): 1, ("", "bolt", "out"): 1}, [stored(1, "client", "acme", 1)])
+    objects = [stored(1, "client", "acme", 1), stored(2, "client", "bolt", 1)]
+    found = state({("", "acme", "out"): 1, ("", "bolt", "out"): 1}, objects)
     ownership = Ownership(found)
+    assert ownership.objects_to_ask({"acme"}) == objects[:1]
+    ownership.begin()
     line = record(1, None, "acme.example")
     assert ownership.of((A, ""), line, "acme") is None
     ownership.cannot_know(found.objects[0])
+    assert ownership.objects_to_ask({"acme"}) == objects
+    ownership.know(found.objects[1], [record(2, None, "bolt.example")])
+    ownership.begin()
+    assert ownership.of((A, ""), record(2, None, "bolt.example"), "bolt") == "bolt"
     assert ownership.of((A, ""), line, "acme") == "acme"
-    assert ownership.of((A, ""), record(2, None, "bolt.example"), "bolt") is None
+    assert ownership.of((A, ""), record(3, None, "acme.example"), "acme") is None, "there is no third"
+
+
+@given(
+    # By event: its client and its disposition as the ledger has them, and whose it would be today.
+    st.lists(
+        st.tuples(
+            st.sampled_from(["acme", "bolt", "cork"]),
+            st.sampled_from(["out", "dropped_consent", "held", "dead_letter"]),
+            st.sampled_from(["acme", "bolt", "cork", "late", QUARANTINE]),
+        ),
+        max_size=20,
+    ),
+    st.sets(st.sampled_from(["acme", "bolt", "cork"]), min_size=1),
+)
+def test_however_domains_have_moved_every_cell_gets_as_many_events_as_it_has_and_its_own_where_that_is_known(
+    events: list[tuple[str, str, str]], replayed: set[str]
+) -> None:
+    kinds = {"out": "client", "held": "held", "dead_letter": "dead_letter"}
+    rows = Counter(("", client_id, fate) for client_id, fate, _ in events)
+    objects = [
+        stored(number, kinds[fate], client_id, count)
+        for number, ((_, client_id, fate), count) in enumerate(rows.items())
+        if fate in kinds
+    ]
+    ownership = Ownership(state(dict(rows), objects))
+    for item in ownership.objects_to_ask(replayed):
+        lines = [
+            record(n, None)
+            for n, (client_id, fate, _) in enumerate(events)
+            if (client_id, kinds.get(fate)) == (item.client_id, item.kind)
+        ]
+        letters = [dead_letter(line, "here", "why") for line in lines]
+        ownership.know(item, letters if item.kind == "dead_letter" else lines)
+    ownership.begin()
+    found = [ownership.of((A, ""), record(n, None), today) for n, (_, _, today) in enumerate(events)]
+    for client_id in replayed:
+        assert found.count(client_id) == sum(owner == client_id for owner, _, _ in events)
+    for cell, (client_id, fate, _) in zip(found, events, strict=True):
+        if fate != "dropped_consent":
+            assert (cell == client_id) or not {cell, client_id} & replayed
+
+
+def test_what_expired_is_not_taken_for_what_was_dropped() -> None:
+    found = state({("", "acme", "dropped_consent"): 1, ("", "", "expired"): 1})
+    rework = rework_of(found, Clients(), {"acme"})
+    for number in (1, 2):
+        rework.take(A, at(number), NOW, record(number, None, "acme.example"))
+    assert rework.differences(A) != []
 
 
 def test_of_the_quarantine_only_the_named_client_s_events_are_released_and_the_rest_stays_byte_by_byte() -> None:
