@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import NamedTuple
 
 from pipeline.privacy import vicinity, words
@@ -99,6 +100,12 @@ _FORMS = _table(vicinity.FORMS)
 _THING_SIGNS = _table(vicinity.THING_SIGNS)
 _ALLOWED = _table(vicinity.TEXT_ALLOWED)
 _NAME_NOUNS = _table(words.AMBIGUOUS_NAME)
+_CONNECTORS = words.table(vicinity.CONNECTORS)
+_ABBREVIATIONS = dict(pair.split(":") for pair in vicinity.ABBREVIATIONS.split())
+_ENGLISH = re.compile(rf"(?:{'|'.join(sorted(vicinity.ENGLISH.split(), key=len, reverse=True))})+")
+_PERSON = Name("pii", "name")
+_STRONG = frozenset(("pii", "zip"))
+_WEAK = frozenset(("hipaa", "date", "age", "free"))
 _OWNERS = _PEOPLE | words.table(vicinity.NAME_OWNERS)
 _QUESTIONS = words.table(vicinity.QUESTIONS)
 
@@ -108,14 +115,14 @@ _TIMID = words.table(vicinity.TIMID)
 
 def classify(name: str) -> Name | None:
     """What `name` labels; None when it labels nothing personal or nothing known."""
-    parts = split(name)
+    parts = split(name[:-3] if name.endswith("__c") else name)  # Salesforce's own fields
     if not parts:
         return None
     full = "".join(parts)
     found = _KNOWN.get(full)
     if found:
         return found
-    parts = [part for part in parts if not part.isdigit()]
+    parts = [_ABBREVIATIONS.get(part, part) for part in parts if not part.isdigit()]
     if not parts:
         return None
     joined = "".join(parts)
@@ -124,9 +131,9 @@ def classify(name: str) -> Name | None:
         return found
     if len(parts) == 1:
         return _compound(joined)
-    if parts[0] in _QUESTIONS or parts[-1] in _NEUTRAL:
+    if (parts[0] in _QUESTIONS and not _foreign(parts[1])) or parts[-1] in _NEUTRAL:
         return None
-    return _phrase(parts) or _compound(joined)
+    return _phrase(parts) or _compound(joined) or _listed(name, parts)
 
 
 def neutral(name: str) -> bool:
@@ -176,18 +183,48 @@ def _phrase(parts: list[str]) -> Name | None:
     """The longest known name in consecutive words. What is around it must be known, or stand before a bold name."""
     count = len(parts)
     if parts[-1] in _NAME_NOUNS:
-        return Name("pii", "name") if all(part in _OWNERS for part in parts[:-1]) else None
-    if parts[0] in _NAME_NOUNS and all(part in _PEOPLE for part in parts[1:]):
-        return Name("pii", "name")
+        if all(part in _OWNERS for part in parts[:-1]):
+            return _PERSON
+        endings = (_KNOWN.get("".join(parts[start:])) for start in range(1, count - 1))
+        return next((found for found in endings if found == _PERSON), None)
+    if parts[0] in _NAME_NOUNS and all(part in _PEOPLE or part in _CONNECTORS for part in parts[1:]):
+        return _PERSON
+    weak: Name | None = None
     for size in range(min(count, 6), 0, -1):
         for start in range(count - size, -1, -1):
             known = _singular("".join(parts[start : start + size]))
             found = _KNOWN.get(known)
-            if not found or not all(part in _AROUND for part in parts[start + size :]):
+            if not found or not (
+                all(part in _AROUND for part in parts[start + size :])
+                or (found.group in _STRONG and known not in _TIMID and _foreign(known))
+            ):
                 continue
             if (known not in _TIMID and start + size == count) or all(part in _PREFIXES for part in parts[:start]):
-                return found
+                if found.group not in _WEAK:
+                    return found
+                weak = weak or found
+    return weak
+
+
+def _listed(name: str, parts: list[str]) -> Name | None:
+    """Several names in one, `PLZ / Ort`, `Ulice a číslo`: each word is known."""
+    wanted = [part for part in parts if part not in _CONNECTORS]
+    if len(wanted) == len(parts) and not ("/" in name or "," in name or "&" in name):
+        return None
+    parts = wanted
+    found = [_KNOWN.get(part) for part in parts]
+    if all(known or part in _AROUND for known, part in zip(found, parts, strict=True)):
+        return next((known for known in found if known and known.group in _STRONG), None)
     return None
+
+
+@lru_cache(maxsize=4096)
+def _foreign(word: str) -> bool:
+    """Whether a known name isn't English. What follows it then says whose it is, `telefon_klienta`.
+
+    In English the last word says what it is: `phone_case`.
+    """
+    return word in _KNOWN and word not in _NAME_NOUNS and not _ENGLISH.fullmatch(word)
 
 
 def _compound(joined: str) -> Name | None:
@@ -202,6 +239,8 @@ def _compound(joined: str) -> Name | None:
             and (len(tail) > 3 or tail in ("tel", "dob", "ssn", "zip"))
         ):
             return found
+        if found and found.group in _STRONG and len(tail) > 5 and tail not in _TIMID and _foreign(tail):
+            return found  # `toimitusosoite`, `kundenvorname`
         found = _KNOWN.get(head)
         if found and tail in _AROUND and len(tail) > 3 and head not in _NAME_NOUNS:
             return found

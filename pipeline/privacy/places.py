@@ -38,6 +38,7 @@ _COMMAS = re.compile(
 _HEMISPHERES = re.compile(
     rf"(?<!\w)[NS]\s?{_NUMBER}°?[,;/\s]{{0,3}}[EW]\s?{_NUMBER}°?(?!\w)|{_NUMBER}°?\s?[NS][,;/\s]{{0,3}}{_NUMBER}°?\s?[EWO](?!\w)"
 )
+_STYLE = re.compile(r"(?:matrix|matrix3d|translate|translate3d|rotate|scale|bezier|rgba?|hsla?|polygon|inset)\([^()]*$")
 _LABELLED = re.compile(
     r"(?<![A-Za-z])(lat|latitude|lng|lon|long|longitude|breite|l[äa]nge)((?:[^\w.+-]|_){1,4})([-+−]?[0-9]{1,3}\.[0-9]{3,15})(?!\w|\.\w)",
     re.IGNORECASE,
@@ -74,6 +75,8 @@ def coordinates(text: str, found: list[str]) -> str:
 
 def _pair(match: re.Match[str], found: list[str]) -> str:
     """Four decimals tell a place from two prices; three do where a sign or a hemisphere does, which no price has."""
+    if _STYLE.search(match.string, max(0, match.start() - 80), match.start()):
+        return match[0]
     first = match[0][0] + match[1]
     latitude = float(first.lstrip("-+−") or 0)
     longitude = float(match[4].lstrip("-+−"))

@@ -20,11 +20,12 @@ recipients sender billing shipping billingdetails shippingdetails billinginfo sh
 personal personalinfo personaldetails personalia applicant applicants attendee attendees participant participants
 passenger passengers traveler traveller travelers travellers driver spouse children mother father kids student
 students tenant insured beneficiary signer signatory cardholder holder payer payee profile userprofile userinfo
-userdata customerinfo customerdata customerdetails leaddata registrant registration
-emergencycontact nextofkin kunde kunden kontakt nutzer benutzer empfanger rechnungsempfanger patientin destinataire
-utilisateur cliente clientes usuario contacto destinatario utente contatto usuarios contato klant klanten gebruiker
-contactpersoon klient kunddata anvandare kontaktperson asiakas musteri клиент пользователь контакт получатель 顧客
-お客様 用户 客户 고객 사용자
+userdata customerinfo customerdata customerdetails leaddata registrant registration emergencycontact nextofkin kunde
+kunden kontakt nutzer benutzer empfanger rechnungsempfanger patientin destinataire utilisateur cliente clientes
+usuario contacto destinatario utente contatto usuarios contato klant klanten gebruiker contactpersoon klienta kund
+kundens zakaznik zakaznika ugyfel ugyfele asiakkaan ugyfele πελατη πελατης клиента kupac kupca kliendi kliento klienta
+klient kunddata anvandare kontaktperson asiakas musteri клиент пользователь контакт получатель 顧客 お客様 用户 客户
+고객 사용자
 """
 
 THINGS = """
@@ -76,26 +77,32 @@ field input value val text txt string number no nr num confirm confirmation conf
 hash hashed sha256 md5 sha1 plain encrypted primary secondary home work mobile office private business billing
 shipping main alt alternate other address addr line new old current previous entered submitted typed param data info
 details normalized canonical lower lowercase clean original local international intl e164 formatted ext extension
-area linea ligne zeile regel one two three list array entry answer response content
+cd nbr nm day month year area linea ligne zeile regel one two three list array entry answer response content
+numero cislo broj numer szam numar nummer numara номер
 """
 
 NEUTRAL_HEADS = """
-type types kind status state verified valid validity isvalid invalid count counts total consent consented optin
-optout opted subscribed subscription unsubscribed subscribe enabled disabled required optional provider domain
-domains campaign campaigns template templates subject model brand os format formats placeholder error errors length
-visible hidden clicked clicks click sent opened open opens bounced bounce delivered preference preferences pref
-prefs language lang locale country countrycode carrier rate ratio score quality index position time times timestamp
-duration ms seconds color colour width height version mode method methods flag flags marketing newsletter frequency
-notifications notification settings setting permission permissions allowed exists present provided filled completed
-focused touched dirty changed blur focus match matches strength policy rules rule reset resetlink forgot app apps
-service server button btn cta icon banner form page section step view event action category segment listid source
-medium channel tracking pixel tag tags plan tier level currency price cost amount fee size unit units case cases
-os screen accessories accessory stand charger cable cover linetype region zone timezone max min limit
+type types kind status state verified valid validity isvalid invalid count counts total consent consented optin optout
+opted subscribed subscription unsubscribed subscribe enabled disabled required optional provider domain domains
+campaign campaigns template templates subject model brand os format formats placeholder error errors length visible
+hidden clicked clicks click sent opened open opens bounced bounce delivered preference preferences pref prefs language
+lang locale country countrycode carrier rate ratio score quality index position time times timestamp duration ms
+seconds color colour width height version mode method methods flag flags marketing newsletter frequency notifications
+notification settings setting permission permissions allowed exists present provided filled completed focused touched
+dirty changed blur focus match matches strength policy rules rule reset resetlink forgot app apps service server
+button btn cta icon banner form page section step view event action category segment listid source medium channel
+tracking pixel tag tags plan tier level currency price cost amount fee size unit units case cases os browser devices
+network tower menu site friendly theme typ tipo valido valida valide gultig ungultig verificado verificata verifie
+bestatigt sichtbar anzahl fehler erreur errore fout blad vorhanden pflicht pflichtfeld requis requerido activo actif
+aktiv attivo geklickt klick clic hinweis tooltip hint screen accessories accessory stand charger cable cover linetype
+region zone timezone max min limit
+device
 """
 
 
 QUESTIONS = """
-is has have can allow allows show hide enable accepts accept wants want should use no with without require utm
+tipo type typ boton bouton bottone icono icone icona btn tiene hat is has have can allow allows show hide enable
+accepts accept wants want should use no with without require utm
 """
 
 FIELD_LABELS = """
@@ -115,10 +122,10 @@ formdata formvalues formfields
 
 BESIDE_PEOPLE = {
     **dict.fromkeys(("via", "ulice"), "address"),
-    **dict.fromkeys(("cap", "cp"), "postal_code"),
-    **dict.fromkeys(("portable",), "phone"),
-    **dict.fromkeys(("recipient", "prezime", "ad"), "name"),
-    **dict.fromkeys(("mel",), "email"),
+    **dict.fromkeys(("cap", "cp", "zp"), "postal_code"),
+    **dict.fromkeys(("portable", "ph"), "phone"),
+    **dict.fromkeys(("recipient", "prezime", "ad", "fn", "ln"), "name"),
+    **dict.fromkeys(("mel", "em"), "email"),
     **dict.fromkeys(("pin",), "credential"),
     **dict.fromkeys(("rg",), "national_id"),
     **dict.fromkeys(("first", "last", "given", "family", "middle"), "name"),
@@ -152,6 +159,37 @@ scroll event website site app web mobile email search the for and of with your o
 call order purchase subscribe subscription lead conversion
 """
 
+ENGLISH = """
+e email mail address addresses addr line lines street house number no num nr nbr phone phones tel telephone mobile
+cell cellular fax land home work day evening daytime time contact call back whats app whatsapp sms msisdn first last
+sur name names fore given family full middle maiden legal birth preferred real person people recipient customer client
+user buyer shopper guest member patient employee owner holder account acct card cards on cc applicant lead subscriber
+spouse partner parent mother mothers father child kid student teacher doctor physician signatory signer payer payee
+passenger traveller traveler driver drivers tenant insured beneficiary delegate attendee participant visitor your my
+and second third initial initials login logins log in id ids nick handle zip code codes post postal date dates of dob
+b place year month dt ssn social security national nationality identity identification identifier insurance personal
+tax taxpayer passport license licence credit debit payment cvv cvc csc expiry expiration exp iban bic swift bank
+routing sort password passwords pass word phrase wd pin secret token key cookie cookies set otp api auth authorization
+header access refresh session bearer answer question one verification magic link reset ip ips v4 v6 remote host source
+src public local x forwarded for real true mac wifi bssid bluetooth ethernet latitude longitude latitudes longitudes
+lat lng lon long coord coords coordinate coordinates gps geo hash hashed location position point plate vehicle
+registration vin chassis signature signatures digital face voice print retina iris scan finger biometric biometrics
+sha256 md5 screen user users skype telegram wechat linkedin facebook twitter instagram tiktok discord profile to from
+reply paypal emergency next kin relative delivery residential billing shipping permanent current mailing residence
+complement building apartment apt flat unit po box plus bday birthday birthdays town city county complete username
+usernames
+"""
+"""What English names are made of."""
+
+CONNECTORS = """
+of the de del della dello di do da dos du des la le les el los der die das den dem und and e y et i og och ja a van
+voor en ir un och till ki ve
+"""
+
+ABBREVIATIONS = """
+nm:name nbr:number cd:code cust:customer usr:user emp:employee eml:email nro:nr
+"""
+
 TIMID = """
 website homepage facebook twitter instagram linkedin xing nip nss
 tel cell mobile mobil fax handy gsm movil portable address addr adres adresse adress via str rue gate gata calle rua
@@ -164,9 +202,10 @@ treatment photo photos picture pictures avatar avatars foto fotos uid muid fnr a
 fingerprint skype telegram residence residency complement complemento jwt departement commune county town village
 locality suburb precinct street gps signature signatures biometric biometrics termin cita employer workplace psswd
 pass
+apt mob adi neve isem ainm
 """
 
 NAME_OWNERS = """
 first last given family account acct lead my your owner
-admin agent cardholder card parent guardian legal full real middle maiden
+to ship bill sold consignee admin agent cardholder card parent guardian legal full real middle maiden
 """

@@ -21,27 +21,30 @@ sahkoposti sahkopostiosoite emailcim adresaemail drepturiemail elpastas epasts m
 адресэлектроннойпочты емейл имейл эмейл емайл пошта електроннапошта メール メールアドレス eメール 電子メール 邮箱
 电子邮件 电子邮箱 邮件 電子郵件 電郵 이메일 이메일주소 메일 البريدالالكتروني replyto paypalemail דואל אימייל emailto
 mailto emailhash hashedemail emailsha256 sha256email emailmd5 md5email sha256emailaddress hashedemailaddress
+ηλεκτρονικοταχυδρομειο ηλταχυδρομειο електроннапоща
 """
 
 PHONE = """
 festnetznummer mobielenummer telefonnecislo telefonnicislo mobitel brojtelefona brojmobitela telefonskastevilka
 telportable talrunis talrunanumurs הטלפון טלפון נייד טלפוןנייד الهاتف الجوال رقمالجوال tilefono kinito telefonas
-telefoninumber mobiltelefonszam numarmobil
-phone phones telephone telephones tel phonenumber phonenumbers phoneno phonenr phonenum telno telnr telnumber
-telephonenumber telephoneno mobile mobilephone mobilenumber mobileno mobilenr cell cellphone cellnumber
-cellphonenumber cellular fax faxnumber faxno telefax telefaxnummer landline homephone workphone dayphone
-eveningphone daytimephone contactnumber contactno callback callbacknumber whatsapp whatsappnumber msisdn smsnumber
-telefon telefonnummer telefonnr rufnummer mobil mobilnummer mobiltelefon mobilfunk mobilfunknummer handy handynummer
-handynr festnetz faxnummer numerodetelephone numerotelephone telephoneportable telephonemobile telephonefixe
-numeroportable telefono telefonos numerodetelefono numerotelefono telefonomovil telefonofijo movil celular cellulare
-telefonocellulare recapitotelefonico telefone telefones numerodetelefone numerotelefone telemovel telefonecelular
-celulartelefone telefoon telefoonnummer telefoonnr mobielnummer mobieltelefoonnummer mobiel gsm gsmnummer gsmno
-numertelefonu telefonkomorkowy komorka nrtelefonu nrtel mobilnytelefon telefonnumer mobilnytelefonnummer puhelin
-puhelinnumero matkapuhelin telefonszam mobilszam telefonnicislo cislotelefonu mobilni telefoncislo numardetelefon
-telefonmobil telefonnumarasi telefonno ceptelefonu cepno ceptel τηλεφωνο κινητο телефон номертелефона мобильный
-мобильныйтелефон мобильныйномер мобилен тел контактныйтелефон мобильнийтелефон 電話 電話番号 携帯 携帯電話 携帯番号
-でんわ 电话 电话号码 手机 手机号 手机号码 联系电话 手機 手機號碼 電話號碼 전화 전화번호 휴대폰 휴대전화 휴대폰번호
-연락처 هاتف رقمالهاتف phonehash hashedphone phonesha256 sha256phone hashedphonenumber sha256phonenumber
+telefoninumber mobiltelefonszam numarmobil phone phones telephone telephones tel phonenumber phonenumbers phoneno
+phonenr phonenum telno telnr telnumber telephonenumber telephoneno mobile mobilephone mobilenumber mobileno mobilenr
+cell cellphone cellnumber cellphonenumber cellular fax faxnumber faxno telefax telefaxnummer landline homephone
+workphone dayphone eveningphone daytimephone contactnumber contactno callback callbacknumber whatsapp whatsappnumber
+msisdn smsnumber telefon telefonnummer telefonnr rufnummer mobil mobilnummer mobiltelefon mobilfunk mobilfunknummer
+handy handynummer handynr festnetz faxnummer numerodetelephone numerotelephone telephoneportable telephonemobile
+telephonefixe numeroportable telefono telefonos numerodetelefono numerotelefono telefonomovil telefonofijo movil
+celular cellulare telefonocellulare recapitotelefonico telefone telefones numerodetelefone numerotelefone telemovel
+telefonecelular celulartelefone telefoon telefoonnummer telefoonnr mobielnummer mobieltelefoonnummer mobiel gsm
+gsmnummer gsmno numertelefonu telefonkomorkowy komorka nrtelefonu nrtel mobilnytelefon telefonnumer
+mobilnytelefonnummer puhelin puhelinnumero matkapuhelin telefonszam mobilszam telefonnicislo cislotelefonu mobilni
+telefoncislo numardetelefon telefonmobil telefonnumarasi telefonno ceptelefonu cepno ceptel τηλεφωνο κινητο телефон
+номертелефона мобильный мобильныйтелефон мобильныйномер мобилен тел контактныйтелефон мобильнийтелефон 電話 電話番号
+携帯 携帯電話 携帯番号 でんわ 电话 电话号码 手机 手机号 手机号码 联系电话 手機 手機號碼 電話號碼 전화 전화번호 휴대폰
+휴대전화 휴대폰번호 연락처 هاتف رقمالهاتف phonehash hashedphone phonesha256 sha256phone hashedphonenumber
+sha256phonenumber phno phnum phnumber phn mobno mobnum mobnr mob telfixe telmovil telfijo puh puhnro puhnr
+αριθμοςτηλεφωνου αριθμοςκινητου телефоненномер telefononumeris
+notelephone
 """
 
 NAME = """
@@ -69,10 +72,12 @@ prenume numedefamilie numecomplet ime prezime imeiprezime vardas pavarde vards u
 adisoyadi adiniz soyad soyadi soyadiniz isim isimsoyisim ονομα επωνυμο ονοματεπωνυμο имя фамилия отчество фио
 полноеимя имяифамилия имяфамилия вашеимя імя прізвище побатькові име фамилно 氏名 姓名 お名前 姓 名 名字 苗字 せい
 めい フリガナ ふりがな カナ 真实姓名 联系人 收货人 收件人 이름 성명 성함 실명 الاسم الاسمالكامل اسمالعائلة
+consigneename ainm sloinne isem kunjom nomusage nomdusage anyjaleanykorineve
 """
 
 AMBIGUOUS_NAME = """
 name names nom nome nombre naam namn navn nimi nazwa nev nume imię название 名前 名称
+adi neve
 """
 
 USERNAME = """
@@ -102,7 +107,8 @@ adreszamieszkania adresdostawy adress gatuadress gata gatunamn leveransadress fa
 husnummer leveringsadresse osoite katuosoite lahiosoite cim lakcim utca hazszam adresa ulicecp strada adresalivrare
 sokak mahalle acikadres adresi teslimatadresi διευθυνση οδος адрес улица домашнийадрес адресдоставки номердома
 квартира адреса вулиця 住所 番地 丁目 建物名 都道府県市区町村 地址 详细地址 街道 收货地址 通讯地址 住址 주소 상세주소
-도로명주소 العنوان
+도로명주소 العنوان addrln staddr straddr resaddr permaddr corraddr flatno apt buildingname unitno numerorue
+callenumero viaenumero seoladh szallitasicim szamlazasicim
 """
 
 POSTAL_CODE = """
@@ -111,6 +117,7 @@ zip zipcode zipcodes zips zippostal postcode postcodes postalcode postalcodes po
 zip4 zip5 zipplus4 plz postleitzahl codepostal codigopostal codigospostales codicepostale codicediavviamentopostale
 cep postnummer postnr kodpocztowy postinumero iranyitoszam irsz psc codpostal postakodu postindex почтовыйиндекс
 индекс поштовийіндекс 郵便番号 邮编 邮政编码 郵遞區號 우편번호 ταχυδρομικοςκωδικας eircode
+τκ capresidenza cpenvio cpcliente
 """
 
 BIRTH = """
@@ -124,6 +131,7 @@ geboortedatum geboorteplaats geboortejaar dataurodzenia miejsceurodzenia rokurod
 fodelsear fodselsdato fodselsdag fodselsar syntymaaika syntymapaiva szuletesidatum datumnarozeni datumnarodenia
 datanasterii datumrodenja dogumtarihi dogumgunu dogumyili ημερομηνιαγεννησης датарождения деньрождения годрождения
 датанародження 生年月日 誕生日 出生日期 出生年月 生日 생년월일 생일 تاريخالميلاد
+datenaiss datanasc szuldatum szulido szuletesiev
 """
 
 NATIONAL_ID = """
@@ -142,7 +150,7 @@ steueridentifikationsnummer idnr sozialversicherungsnummer svnummer svnr rentenv
 krankenversicherungsnummer versichertennummer fuhrerscheinnummer ahvnummer ahv nir numerosecuritesociale
 numerodesecuritesociale securitesociale numerosecu numsecu carteidentite cartenationaledidentite numerofiscal
 numerofiscale passeport numeropasseport permisdeconduire dni nie nif dninie numerodni documentoidentidad
-documentodeidentidad numerodedocumento numerodocumento cedula curp rfc nuss seguridadsocial numeroseguridadsocial
+documentodeidentidad numerodedocumento numerodocumento cedula curp nuss seguridadsocial numeroseguridadsocial
 pasaporte permisodeconducir codicefiscale codfiscale cartaidentita cartadiidentita passaporto patente tesserasanitaria
 cpf cnpj numerodecontribuinte contribuinte cartaocidadao cartaodecidadao bilhetedeidentidade niss bsn bsnnummer
 burgerservicenummer sofinummer paspoort paspoortnummer rijbewijs rijbewijsnummer identiteitskaart rijksregisternummer
@@ -153,7 +161,8 @@ codnumericpersonal oib emso egn amka afm kennitala isikukood asmenskodas persona
 szemelyiszam tckimlik tckimlikno tckn kimlikno kimliknumarasi vergino pasaportno инн снилс паспорт номерпаспорта
 паспортныеданные серияпаспорта водительскиеправа иин егн マイナンバー 個人番号 パスポート番号 運転免許証番号 身份证
 身份证号 身份证号码 护照 护照号 护照号码 身分證 身分證字號 주민등록번호 주민번호 여권번호 운전면허번호 ppsn ppsnumber
-pps ppsno
+pps ppsno socialinsuranceno taxfilenumber taxfileno tfn driverslicenseno cfcliente nrdowodu seriebuletin cisloop
+dowodu numerocpf αριθμοςταυτοτητας
 """
 
 CARD = """
@@ -180,6 +189,7 @@ numerodecompte numerocompte comptebancaire cuentabancaria numerodecuenta numeroc
 numeroconto numerodiconto contabancaria numerodaconta rekeningnummer bankrekening bankrekeningnummer numerkonta
 kontobankowe numerrachunku rachunekbankowy bankkontonummer tilinumero bankszamlaszam cislouctu hesapno hesapnumarasi
 bankahesabi номерсчета расчетныйсчет 口座番号 银行账号 银行账户 계좌번호
+swiftcode biccode
 """
 
 CREDENTIAL = """
@@ -233,8 +243,8 @@ membershipid membershipnumber memberno membernumber crmid contactid leadid subsc
 loyaltyid loyaltynumber loyaltycard loyaltycardnumber frequentflyernumber employeeid employeenumber staffid
 studentid pupilid patientuserid externaluserid externalid internaluserid guestid anonymousid anonid distinctid
 deviceid deviceuuid devicefingerprint browserfingerprint fingerprint fingerprintid browserid cookieid clientidga
-gaclientid gauserid idfa idfv gaid aaid adid androidid advertisingid advertiserid maid hubspotutk hubspotid hutk
-mixpanelid amplitudeid amplitudedeviceid segmentid klaviyoid intercomid shopifycustomerid salesforceid
+gaclientid gauserid idfa idfv gaid aaid androidid advertisingid advertiserid maid hubspotutk hubspotid hutk
+mixpanelid amplitudeid amplitudedeviceid klaviyoid intercomid shopifycustomerid salesforceid
 stripecustomerid buyerid shopperid ownerid authuserid loggedinuserid userkey userguid useruuid customeruuid
 customerkey kundenid kundennummer kundennr kontoid benutzerid nutzerid mitgliedsnummer numeroclient numerodeclient
 idutilisateur idusuario usuarioid idcliente numerodecliente numerocliente idutente codicecliente klantid klantnummer
