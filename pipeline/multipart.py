@@ -13,12 +13,23 @@ import io
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import IO, Any
+from typing import IO, Any, Protocol, cast
 
 from pipeline.errors import PermanentError, PipelineError, TransientError
 
 Call = Callable[..., Awaitable[Any]]
 """One operation of S3 on the bucket, with our errors."""
+
+
+class PutPart(Protocol):
+    """Sends one part."""
+
+    async def __call__(
+        self, key: str, body: IO[bytes], *, size: int, sha256: bytes, number: int, upload_id: str
+    ) -> str:
+        """Its ETag; `body` is read from where it stands and may be wound back there. With our errors."""
+        ...
+
 
 LARGE_BYTES = 32 << 20
 """Above this an object goes in parts."""
@@ -30,13 +41,19 @@ _BLOCK_BYTES = 1 << 20
 
 
 async def put_in_parts(
-    call: Call, key: str, body: IO[bytes], size: int, options: Mapping[str, Any], condition: Mapping[str, str]
+    call: Call,
+    put_part: PutPart,
+    key: str,
+    body: IO[bytes],
+    size: int,
+    options: Mapping[str, Any],
+    condition: Mapping[str, str],
 ) -> None:
     """Write `size` bytes of `body`, which has a file descriptor. `options` are those of create_multipart_upload,
     `condition` those of the completion.
 
     What was uploaded is given up when that fails; s3:PutObject does not include the right to do so, and then the
-    bucket's own lifecycle has to. Raises what `call` raises.
+    bucket's own lifecycle has to. Raises what `call` and `put_part` raise.
     """
     part_bytes = max(_PART_BYTES, -(-size // _MOST_PARTS))
     starts = range(0, size, part_bytes)
@@ -47,9 +64,16 @@ async def put_in_parts(
     async def send(number: int, start: int) -> dict[str, Any]:
         async with slots:
             part = _Slice(body.fileno(), start, min(part_bytes, size - start))
-            checksum = await asyncio.to_thread(part.sha256)
-            answer = await call("upload_part", Body=part, PartNumber=number, ChecksumSHA256=checksum, **upload)
-            return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+            sha256 = await asyncio.to_thread(part.sha256)
+            etag = await put_part(
+                key,
+                cast(IO[bytes], part),
+                size=min(part_bytes, size - start),
+                sha256=sha256,
+                number=number,
+                upload_id=upload["UploadId"],
+            )
+            return {"PartNumber": number, "ETag": etag, "ChecksumSHA256": base64.b64encode(sha256).decode()}
 
     try:
         try:
@@ -93,12 +117,12 @@ class _Slice(io.RawIOBase):
         self._size = size
         self._at = 0
 
-    def sha256(self) -> str:
-        """The digest of the range, in base64. Blocks."""
+    def sha256(self) -> bytes:
+        """The digest of the range, 32 bytes. Blocks."""
         found = hashlib.sha256()
         for at in range(0, self._size, _BLOCK_BYTES):
             found.update(self._read(at, min(_BLOCK_BYTES, self._size - at)))
-        return base64.b64encode(found.digest()).decode()
+        return found.digest()
 
     def readable(self) -> bool:
         return True

@@ -7,31 +7,41 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from http import HTTPStatus
 from typing import IO, Any
+from urllib.parse import quote
 
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 from pydantic import SecretStr
 
+from pipeline import s3_direct
 from pipeline.addresses import PublicResolver
 from pipeline.errors import PermanentError, PipelineError, TransientError
 from pipeline.multipart import LARGE_BYTES, put_in_parts
+from pipeline.s3_direct import PRECONDITION_FAILED, Direct, session
+from pipeline.sigv4 import Keys
 
 TRANSIENT_CODES = frozenset(
     {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling", "ThrottlingException",
      "RequestTimeTooSkewed", "500", "502", "503", "504", "429", "OperationAborted", "BadDigest",
      "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"}
 )  # fmt: skip
+
+_HEADERS = {
+    "IfNoneMatch": "if-none-match",
+    "ServerSideEncryption": "x-amz-server-side-encryption",
+    "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
+}  # of options that botocore knows by other names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +73,9 @@ class Listed:
 class ObjectStore:
     """One bucket. Every call raises TransientError or PermanentError, never a library's error."""
 
-    def __init__(self, client: Any, access: BucketAccess) -> None:
+    def __init__(self, access: BucketAccess, *, endpoint_url: str, direct: Direct, client: Client) -> None:
+        self._endpoint_url = endpoint_url
+        self._direct = direct
         self._client = client
         self.access = access
 
@@ -75,7 +87,7 @@ class ObjectStore:
     @property
     def url(self) -> str:
         """Its address by path, as of the endpoint that is used."""
-        return f"{self._client.meta.endpoint_url}/{self.access.bucket}"
+        return f"{self._endpoint_url}/{self.access.bucket}"
 
     async def put_new(
         self,
@@ -157,15 +169,70 @@ class ObjectStore:
             size = body.seek(0, os.SEEK_END)
             body.seek(0)
             if size > LARGE_BYTES:
-                await put_in_parts(self._call, key, body, size, options, condition)
+                await put_in_parts(self._call, self._put_part, key, body, size, options, condition)
                 return
         checksum = base64.b64encode(sha256).decode()
-        answer = await self._call("put_object", Key=key, Body=body, ChecksumSHA256=checksum, **options, **condition)
-        if answer.get("ChecksumSHA256", checksum) != checksum:  # not every store answers with it
+        stored = await self._put_direct(key, body, sha256, checksum, options, condition)
+        if stored is None:
+            if not isinstance(body, bytes):
+                body.seek(0)
+            answer = await self._call("put_object", Key=key, Body=body, ChecksumSHA256=checksum, **options, **condition)
+            stored = answer.get("ChecksumSHA256", checksum)  # not every store answers with it
+        if stored != checksum:
             raise TransientError(f"s3://{self.bucket}/{key}: the store has computed another checksum")
+
+    async def _put_direct(
+        self,
+        key: str,
+        body: bytes | IO[bytes],
+        sha256: bytes,
+        checksum: str,
+        options: Mapping[str, Any],
+        condition: Mapping[str, str],
+    ) -> str | None:
+        """The checksum that the store has computed, in base64; None when it was not put."""
+        headers = {"content-type": options["ContentType"], "x-amz-checksum-sha256": checksum, **self._owner()}
+        headers |= {f"x-amz-meta-{name.lower()}": value for name, value in options["Metadata"].items()}
+        headers |= {_HEADERS[name]: value for name, value in (*options.items(), *condition.items()) if name in _HEADERS}
+        size = len(body) if isinstance(body, bytes) else body.seek(0, os.SEEK_END)
+        if not isinstance(body, bytes):
+            body.seek(0)
+        answer = await self._direct.send("PUT", key, headers=headers, body=body, size=size, payload_sha256=sha256.hex())
+        if answer is None:
+            return None
+        if answer.status == PRECONDITION_FAILED:
+            raise _AlreadyThereError(f"s3://{self.bucket}/{key} exists")
+        return answer.headers.get("x-amz-checksum-sha256", checksum)
+
+    async def _put_part(
+        self, key: str, body: IO[bytes], *, size: int, sha256: bytes, number: int, upload_id: str
+    ) -> str:
+        checksum = base64.b64encode(sha256).decode()
+        headers = {"x-amz-checksum-sha256": checksum, **self._owner()}
+        answer = await self._direct.send(
+            "PUT",
+            key,
+            query=f"partNumber={number}&uploadId={quote(upload_id, safe='~')}",
+            headers=headers,
+            body=body,
+            size=size,
+            payload_sha256=sha256.hex(),
+        )
+        if answer is not None and answer.status == HTTPStatus.OK and "etag" in answer.headers:
+            return answer.headers["etag"]
+        body.seek(0)
+        part = {"Body": body, "PartNumber": number, "ChecksumSHA256": checksum, "UploadId": upload_id}
+        etag: str = (await self._call("upload_part", Key=key, **part))["ETag"]
+        return etag
+
+    def _owner(self) -> dict[str, str]:
+        return {"x-amz-expected-bucket-owner": self.access.bucket_owner} if self.access.bucket_owner else {}
 
     async def get(self, key: str) -> bytes:
         """The whole object. Raises PermanentError with code NoSuchKey in its text when it is missing."""
+        answer = await self._direct.send("GET", key, headers=self._owner())
+        if answer is not None and answer.status == HTTPStatus.OK:
+            return answer.content
         return await self._read(await self._call("get_object", Key=key), key)
 
     async def fetch(self, key: str) -> tuple[bytes, dict[str, str]]:
@@ -219,7 +286,7 @@ class ObjectStore:
         if self.access.bucket_owner:
             arguments["ExpectedBucketOwner"] = self.access.bucket_owner
         try:
-            return await getattr(self._client, operation)(Bucket=self.bucket, **arguments)
+            return await getattr(await self._client.open(), operation)(Bucket=self.bucket, **arguments)
         except ClientError as error:
             raise translate(error, f"s3://{self.bucket}/{arguments.get('Key', '')}") from error
         except ParamValidationError as error:
@@ -253,41 +320,71 @@ def translate(error: ClientError, subject: str) -> PipelineError:
     return PermanentError(f"{subject}: {code}")
 
 
+class Client:
+    """botocore's client of one bucket, made at its first use: most buckets need nothing but direct requests."""
+
+    def __init__(self, access: BucketAccess, config: AioConfig) -> None:
+        self._access = access
+        self._config = config
+        self._stack = AsyncExitStack()
+        self._lock = asyncio.Lock()
+        self._made: Any = None
+
+    async def open(self) -> Any:
+        """The client; always the same one."""
+        async with self._lock:
+            if self._made is None:
+                access = self._access
+                made = session().create_client(
+                    "s3",
+                    region_name=access.region,
+                    endpoint_url=access.endpoint_url,
+                    aws_access_key_id=_secret(access.access_key),
+                    aws_secret_access_key=_secret(access.secret_key),
+                    aws_session_token=_secret(access.session_token),
+                    config=self._config,
+                )
+                self._made = await self._stack.enter_async_context(made)
+        return self._made
+
+    async def close(self) -> None:
+        """Close its connections."""
+        await self._stack.aclose()
+
+
 @asynccontextmanager
 async def open_bucket(access: BucketAccess, *, max_connections: int = 16) -> AsyncIterator[ObjectStore]:
-    """A client of its own for one bucket: each bucket may have its own keys, region and endpoint.
+    """Connections of its own for one bucket: each bucket may have its own keys, region and endpoint.
 
     Raises PermanentError when only one half of a key pair is given.
     """
     if (access.access_key is None) != (access.secret_key is None):
         raise PermanentError(f"s3://{access.bucket}: an access key without its secret key, or the other way round")
-    config = AioConfig(
-        max_pool_connections=max_connections,
-        connect_timeout=5,
-        read_timeout=30,
-        retries={"mode": "standard", "total_max_attempts": 4},
-        s3={"addressing_style": "path" if access.endpoint_url else "auto"},
-        connector_args={"resolver": PublicResolver()} if access.public_only else {},
-        # We give SHA-256 ourselves; botocore's default CRC would be a second pass over every body.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
+    keys = None
+    if access.access_key is not None and access.secret_key is not None:
+        keys = Keys(
+            access_key=access.access_key.get_secret_value(),
+            secret_key=access.secret_key.get_secret_value(),
+            token=_secret(access.session_token),
+        )
+    connector = {"resolver": PublicResolver()} if access.public_only else {}
+    client = Client(
+        access,
+        s3_direct.config(endpoint_url=access.endpoint_url, max_connections=max_connections, connector=connector),
     )
-    async with _session().create_client(
-        "s3",
-        region_name=access.region,
-        endpoint_url=access.endpoint_url,
-        aws_access_key_id=_secret(access.access_key),
-        aws_secret_access_key=_secret(access.secret_key),
-        aws_session_token=_secret(access.session_token),
-        config=config,
-    ) as client:
-        yield ObjectStore(client, access)
-
-
-@cache
-def _session() -> Any:
-    """One for all buckets: each would parse the service models of S3 anew."""
-    return get_session()
+    try:
+        async with Direct(
+            bucket=access.bucket,
+            region=access.region,
+            endpoint_url=access.endpoint_url,
+            keys=keys,
+            max_connections=max_connections,
+            connector=connector,
+        ) as direct:
+            model = await s3_direct.model(access.region, access.endpoint_url)
+            yield ObjectStore(access, endpoint_url=model.meta.endpoint_url, direct=direct, client=client)
+    finally:
+        await client.close()
 
 
 def digest(body: bytes) -> bytes:

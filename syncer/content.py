@@ -1,7 +1,8 @@
 """One file of a delivery, put together from processed objects: downloaded, checked, filtered again where needed.
 
-Gzip members one after the other are a gzip file, so what needs no filter is copied byte by byte. Memory is bounded by
-the objects on their way; the file itself goes to disk beyond a mebibyte.
+Gzip members one after the other are a gzip file, so what needs no filter is copied byte by byte, and its digest alone
+says that it is what the processor wrote and counted. Memory is bounded by the objects on their way; the file itself
+goes to disk beyond a mebibyte.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import tempfile
 import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
@@ -27,6 +27,7 @@ from syncer.policies import Treatment, treatment
 IN_MEMORY_BYTES = 1 << 20
 _AHEAD_BYTES = 16 << 20
 _AHEAD_OBJECTS = 16
+_BATCH_BYTES = 512 << 10
 _SLICE_BYTES = 64 << 10  # compressed; one slice grows to at most 66 MB, and in practice to half a megabyte
 _MEMBER_BYTES = 4 << 20
 
@@ -58,24 +59,28 @@ class Built:
     unfilterable: int
     """Events among the dropped ones that the policy could not read."""
 
+    def close(self) -> None:
+        """Give up memory and disk."""
+        self.body.close()
+
     def payload(self) -> bytes | IO[bytes]:
         """What to send: small files as bytes."""
         self.body.seek(0)
         return self.body.read() if self.content.bytes <= IN_MEMORY_BYTES else self.body
 
 
-@asynccontextmanager
-async def build(members: Sequence[Member], source: Source, policy: Policy) -> AsyncIterator[Built]:
-    """The file made of `members`, in order; its body is gone after the block.
+async def build(members: Sequence[Member], source: Source, policy: Policy) -> Built:
+    """The file made of `members`, in order; the caller closes it.
 
     The same members and policy give the same bytes. Raises ProcessedObjectError, or what `source` raises.
     """
-    with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES) as body:
+    body = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - the caller's from here on
+    try:
         assembly = _Assembly(body, policy)
-        async for item, data in _download(members, source):
-            await asyncio.to_thread(assembly.add, item, data)
-        await asyncio.to_thread(assembly.finish)
-        yield Built(
+        async for batch in _batches(members, source):
+            await asyncio.to_thread(assembly.add, batch)
+        assembly.finish()
+        return Built(
             body=body,
             content=Content(
                 events=assembly.events,
@@ -89,6 +94,9 @@ async def build(members: Sequence[Member], source: Source, policy: Policy) -> As
             members=len(members),
             unfilterable=assembly.unfilterable,
         )
+    except BaseException:
+        body.close()
+        raise
 
 
 class _Assembly:
@@ -102,7 +110,12 @@ class _Assembly:
         self.dropped = 0
         self.unfilterable = 0
 
-    def add(self, item: Member, data: bytes) -> None:
+    def add(self, batch: Sequence[tuple[Member, bytes]]) -> None:
+        """Check each object and write it. Blocks."""
+        for item, data in batch:
+            self._add(item, data)
+
+    def _add(self, item: Member, data: bytes) -> None:
         if hashlib.sha256(data).hexdigest() != item.sha256:
             raise ProcessedObjectError(
                 f"processed object {item.id} is not the one that the ledger describes: its sha256 differs",
@@ -111,16 +124,15 @@ class _Assembly:
         how = treatment(item.privacy_level, item.policy_version, self._policy.level, self._policy.version)
         if how is Treatment.FILTER:
             found = self._filter(data)
-        else:
-            found = sum(block.count(b"\n") for block in _inflate(data))
-            self._write(data)
-            self.events += found
-            if how is Treatment.KEEP:
-                self.policy_version = item.policy_version
-        if found != item.events:
-            raise ProcessedObjectError(
-                f"processed object {item.id} holds {found} events, {item.events} expected", hint="replay its hour"
-            )
+            if found != item.events:
+                raise ProcessedObjectError(
+                    f"processed object {item.id} holds {found} events, {item.events} expected", hint="replay its hour"
+                )
+            return
+        self._write(data)
+        self.events += item.events
+        if how is Treatment.KEEP:
+            self.policy_version = item.policy_version
 
     def finish(self) -> None:
         """A file without any event is still a gzip file."""
@@ -164,11 +176,13 @@ class _Assembly:
         self.bytes += len(data)
 
 
-async def _download(members: Sequence[Member], source: Source) -> AsyncIterator[tuple[Member, bytes]]:
-    """In order, with as many on their way as the bounds allow."""
+async def _batches(members: Sequence[Member], source: Source) -> AsyncIterator[list[tuple[Member, bytes]]]:
+    """In order, with as many on their way as the bounds allow; small ones together: a thread costs more than they."""
     waiting = deque(members)
     coming: deque[tuple[Member, asyncio.Task[bytes]]] = deque()
     ahead = 0
+    batch: list[tuple[Member, bytes]] = []
+    size = 0
     try:
         while waiting or coming:
             while waiting and (
@@ -187,7 +201,11 @@ async def _download(members: Sequence[Member], source: Source) -> AsyncIterator[
                 ) from error
             coming.popleft()
             ahead -= item.bytes
-            yield item, data
+            batch.append((item, data))
+            size += len(data)
+            if size >= _BATCH_BYTES or not (waiting or coming):
+                yield batch
+                batch, size = [], 0
     finally:
         for _, task in coming:
             task.cancel()

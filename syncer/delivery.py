@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +30,8 @@ from pipeline.failpoints import reach
 from pipeline.s3 import ObjectStore
 from pipeline.syncqueue import ClientSync, Hours
 from syncer import manifest, upload
-from syncer.content import Built, build
+from syncer.building import Ahead, Builder
+from syncer.content import Built
 from syncer.due import why_not
 from syncer.place import Destination
 from syncer.plan import plan_files
@@ -75,8 +76,7 @@ class Deliverer:
         self._store = store
         self._processed = processed
         self._access = access
-        self._policies = policies
-        self._builds = asyncio.Semaphore(settings.sync_builds)
+        self._builder = Builder(pool=pool, source=processed, policies=policies, at_once=settings.sync_builds)
 
     async def deliver(self, order: ClientSync) -> Outcome:
         """Finish the client's open run, then do the ordered one. A repeated or late order does nothing.
@@ -208,6 +208,7 @@ class Deliverer:
     async def _deliver(self, run: Run) -> None:
         async with AsyncExitStack() as stack:
             destination = Destination(stack, self.pool, self._store, self._access)
+            ahead = await stack.enter_async_context(Ahead(self._builder))
             async with connected(self.pool) as connection:
                 await records.put_plan(self._processed, connection, run.id)
             while True:
@@ -220,25 +221,17 @@ class Deliverer:
                         )
                 bucket = await destination.open(client)
                 async with connected(self.pool) as connection:
-                    file = await delivery_files.next_file(connection, run)
-                if file is None:
+                    files = await delivery_files.next_files(connection, run, limit=2)
+                if not files:
                     break
-                await self._deliver_file(run, client, read_at, file, bucket)
+                with closing(await ahead.take(files[0], client)) as built:
+                    if time.monotonic() - read_at > FRESH_SECONDS and await self._client(run.client_id) != client:
+                        continue
+                    for following in files[1:]:
+                        ahead.begin(following, client)
+                    with suppress(RevisedError):  # then it is still the next file
+                        await self._put_file(run, files[0], bucket, built)
             await self._deliver_manifest(run, bucket)
-
-    async def _deliver_file(
-        self, run: Run, client: Client, read_at: float, file: OpenFile, bucket: ObjectStore
-    ) -> None:
-        """Build and PUT. Returns without having done so when settings or members changed meanwhile."""
-        async with connected(self.pool) as connection:
-            members = await delivery_files.members_of(connection, file.id)
-        async with AsyncExitStack() as stack:
-            async with self._builds:
-                built = await stack.enter_async_context(build(members, self._processed, self._policies.of(client)))
-            if time.monotonic() - read_at > FRESH_SECONDS and await self._client(run.client_id) != client:
-                return
-            with suppress(RevisedError):  # then it is still the next file
-                await self._put_file(run, file, bucket, built)
 
     async def _put_file(self, run: Run, file: OpenFile, bucket: ObjectStore, built: Built) -> None:
         """Announce, PUT, record. Raises RevisedError when the file's members were replaced meanwhile."""

@@ -103,23 +103,24 @@ class ReplacedFile(DeliveredFile):
     old_sha256: str
 
 
-async def next_file(connection: AsyncConnection, run: Run) -> OpenFile | None:
-    """The first file of `run` that is not delivered, then the first one that is to be replaced; None when none is."""
+async def next_files(connection: AsyncConnection, run: Run, *, limit: int) -> list[OpenFile]:
+    """The first files of `run` that are not delivered, then the first ones that are to be replaced."""
     async with connection.cursor(row_factory=class_row(OpenFile)) as cursor:
         await cursor.execute(
             "SELECT id, NULL::bigint AS replacement_id, bucket, key, hour, revision FROM pipeline.delivery_files"
-            " WHERE run_id = %s AND state = 'planned' ORDER BY id LIMIT 1",
-            (run.id,),
+            " WHERE run_id = %s AND state = 'planned' ORDER BY id LIMIT %s",
+            (run.id, limit),
         )
-        if file := await cursor.fetchone():
-            return file
-        await cursor.execute(
-            "SELECT f.id, p.id AS replacement_id, p.bucket, p.key, f.hour, f.revision"
-            " FROM pipeline.delivery_replacements p JOIN pipeline.delivery_files f ON f.id = p.file_id"
-            " WHERE p.run_id = %s AND p.state = 'open' ORDER BY p.id LIMIT 1",
-            (run.id,),
-        )
-        return await cursor.fetchone()
+        files = await cursor.fetchall()
+        if len(files) < limit:
+            await cursor.execute(
+                "SELECT f.id, p.id AS replacement_id, p.bucket, p.key, f.hour, f.revision"
+                " FROM pipeline.delivery_replacements p JOIN pipeline.delivery_files f ON f.id = p.file_id"
+                " WHERE p.run_id = %s AND p.state = 'open' ORDER BY p.id LIMIT %s",
+                (run.id, limit - len(files)),
+            )
+            files += await cursor.fetchall()
+        return files
 
 
 async def members_of(connection: AsyncConnection, file_id: int) -> list[Member]:

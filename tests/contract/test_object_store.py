@@ -8,6 +8,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import IO, Any
 
 import pytest
@@ -15,7 +16,7 @@ from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from local.stack import Stack
-from pipeline import multipart, s3
+from pipeline import multipart, s3, s3_direct
 from pipeline.errors import PermanentError, TransientError
 from pipeline.s3 import BucketAccess, ObjectStore, digest, open_bucket
 
@@ -53,7 +54,7 @@ async def store(request: pytest.FixtureRequest, stack: Stack, moto_url: str) -> 
         )
     async with open_bucket(access) as opened:
         if request.param == "moto":
-            await opened._client.create_bucket(Bucket="bucket")
+            await (await opened._client.open()).create_bucket(Bucket="bucket")
         yield opened
 
 
@@ -78,6 +79,57 @@ async def test_a_listing_begins_behind_a_key(store: ObjectStore) -> None:
     assert [item.key async for item in store.list(f"{folder}/")] == sorted(names)
     assert [item.key async for item in store.list(f"{folder}/", after=f"{folder}/1")] == sorted(names)[1:]
     assert [item.key async for item in store.list(f"{folder}/", after=f"{folder}/9")] == []
+
+
+ODD_KEYS = ("a b/ü+%2F~?#&=", "x/../y", "//double//", "dot/./.", "'quote'(1)*!", "日本/\U0001f600")
+
+
+@pytest.mark.parametrize("odd", ODD_KEYS)
+async def test_direct_requests_are_signed_as_the_store_demands_whatever_the_key(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, odd: str
+) -> None:
+    """The embedded store compares signatures; the client that is asked after a failure must not be needed."""
+
+    async def failing(operation: str, **_: Any) -> Any:
+        raise AssertionError(f"{operation} went through botocore")
+
+    name = f"{key()}/{odd}"
+    monkeypatch.setattr(store, "_call", failing)
+    body = os.urandom(100)
+    assert await store.create(name, body, sha256=digest(body), metadata={"Prefix": "a  b ", "events": "1"})
+    assert not await store.create(name, body, sha256=digest(body), metadata={})
+    await store.put(name, io.BytesIO(body), sha256=digest(body), metadata={"events": "2"})
+    assert await store.get(name) == body
+    monkeypatch.undo()
+    assert (await store.fetch(name)) == (body, {"events": "2", "sha256": digest(body).hex()})
+
+
+async def test_what_a_direct_request_is_refused_is_tried_with_botocore(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = key()
+    await store.put_new(name, BODY, sha256=digest(BODY), metadata={})
+    monkeypatch.setattr(s3_direct, "sign", lambda **arguments: dict(arguments["headers"]))
+    assert await store.get(name) == BODY
+    await store.put_new(name, io.BytesIO(BODY), sha256=digest(BODY), metadata={})
+
+
+async def test_credentials_of_the_environment_sign_direct_requests(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = key()
+    await store.put_new(name, BODY, sha256=digest(BODY), metadata={})
+    assert store.access.access_key is not None
+    assert store.access.secret_key is not None
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", store.access.access_key.get_secret_value())
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", store.access.secret_key.get_secret_value())
+    s3_direct.session.cache_clear()
+    try:
+        async with open_bucket(replace(store.access, access_key=None, secret_key=None)) as ambient:
+            monkeypatch.setattr(ambient, "_call", None)
+            assert await ambient.get(name) == BODY
+    finally:
+        s3_direct.session.cache_clear()
 
 
 async def test_a_file_is_put_like_bytes(store: ObjectStore) -> None:
@@ -157,7 +209,7 @@ async def test_a_wrong_key_is_refused_for_good(stack: Stack) -> None:
 async def uploads_of(store: ObjectStore, stack: Stack, name: str) -> list[str]:
     """Uploads in parts of `name` that are neither complete nor given up, as the bucket's owner sees them."""
     async with stack.aws.client("s3") as owner:
-        client = owner if store.access.endpoint_url == stack.aws.endpoint_url else store._client
+        client = owner if store.access.endpoint_url == stack.aws.endpoint_url else await store._client.open()
         answer = await client.list_multipart_uploads(Bucket=store.bucket)
     return [upload["UploadId"] for upload in answer.get("Uploads", ()) if upload["Key"] == name]
 
@@ -197,14 +249,14 @@ async def test_parts_of_a_failed_upload_are_given_up(
     store: ObjectStore, stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = key()
-    real = store._call
+    real = store._put_part
 
-    async def failing(operation: str, **arguments: Any) -> Any:
-        if operation == "upload_part" and arguments["PartNumber"] == 2:
+    async def failing(*arguments: Any, **named: Any) -> str:
+        if named["number"] == 2:
             raise TransientError("the network broke off")
-        return await real(operation, **arguments)
+        return await real(*arguments, **named)
 
-    monkeypatch.setattr(store, "_call", failing)
+    monkeypatch.setattr(store, "_put_part", failing)
     with large_file(monkeypatch, 12 << 20) as (body, sha256):
         with pytest.raises(TransientError, match="broke off"):
             await store.put_new(name, body, sha256=sha256, metadata={})

@@ -13,6 +13,7 @@ import pytest
 from local.stack import Stack
 from pipeline.clients import Client, PrivacyLevel
 from pipeline.errors import FencedError
+from pipeline.s3 import ObjectStore
 from pipeline.syncqueue import ClientSync, Hours
 from syncer import upload
 from tests.integration.syncer_scene import HOUR, Scene, open_scene
@@ -158,22 +159,18 @@ async def test_zombie_that_overwrites_a_replaced_file_has_it_built_again(
     # GIVEN a syncer that is paused inside its PUT of a replaced file, while others replace it with what is newer
     client, events = await delivered(scene)
     await scene.replay(client, keep=2)
-    real = upload.put_file
+    real = ObjectStore.put
     left: list[str] = []
     async with scene.deliverer() as zombie, scene.deliverer() as other:
 
-        async def paused(*arguments: Any, **named: Any) -> None:
-            monkeypatch.setattr(upload, "put_file", real)
+        async def paused(self: ObjectStore, *arguments: Any, **named: Any) -> None:
+            monkeypatch.setattr(ObjectStore, "put", real)
             left.extend(await scene.replay(client, keep=1))
             await scene.let_leases_end()
             await other.deliver(order(client, 1))
+            await real(self, *arguments, **named)
 
-            async def nobody_looks() -> None:
-                """The last look at the ledger was before the pause."""
-
-            await real(*arguments, **{**named, "still_ours": nobody_looks})
-
-        monkeypatch.setattr(upload, "put_file", paused)
+        monkeypatch.setattr(ObjectStore, "put", paused)
         # WHEN it wakes up and overwrites
         with pytest.raises(FencedError):
             await zombie.deliver(order(client, 1))
