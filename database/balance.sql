@@ -109,9 +109,9 @@ SELECT 'chunk_object' AS kind,
 WITH whole AS (
     SELECT r.last_position FROM pipeline.raw_objects r
      WHERE NOT EXISTS (
-        SELECT FROM jsonb_each_text(r.kafka_end_offsets) AS e (partition, next_offset)
+        SELECT FROM jsonb_each_text(r.kafka_end_sequences) AS e (partition, last_sequence)
         LEFT JOIN pipeline.consumer_positions c ON c.topic = %(topic)s AND c.partition = e.partition::int
-        WHERE e.next_offset::bigint > coalesce(c.next_offset, 0))
+        WHERE e.last_sequence::bigint > coalesce(c.last_sequence, -1))
      ORDER BY r.last_position DESC LIMIT 1
 ), tail AS (
     SELECT kafka_end_sequences AS sequences, max_commit_time FROM pipeline.raw_objects ORDER BY last_position DESC LIMIT 1

@@ -35,9 +35,9 @@ _RAW = """
            (SELECT coalesce(jsonb_object_agg(extract(epoch FROM hour)::bigint || ' ' || source_client_id, c.events),
                             '{}')
               FROM pipeline.raw_counts c WHERE c.raw_object_id = o.id) AS counts,
-           EXISTS (SELECT FROM jsonb_each_text(o.kafka_end_offsets) AS e (partition, next_offset)
+           EXISTS (SELECT FROM jsonb_each_text(o.kafka_end_sequences) AS e (partition, last_sequence)
                    LEFT JOIN pipeline.consumer_positions c ON c.topic = %(topic)s AND c.partition = e.partition::int
-                   WHERE e.next_offset::bigint > coalesce(c.next_offset, 0)) AS on_its_way
+                   WHERE e.last_sequence::bigint > coalesce(c.last_sequence, -1)) AS on_its_way
       FROM pipeline.raw_objects o
      WHERE max_commit_time >= %(since)s AND min_commit_time < %(until)s AND exported_at >= %(kept)s
        AND removed_at IS NULL

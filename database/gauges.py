@@ -15,15 +15,15 @@ _LAGS = f"""
            coalesce((SELECT extract(epoch FROM clock_timestamp() - min(r.min_commit_time))::float8
                        FROM pipeline.raw_objects r
                       WHERE r.exported_at > clock_timestamp() - interval '{WINDOW}'
-                        AND EXISTS (SELECT FROM jsonb_each_text(r.kafka_end_offsets) AS e (partition, next_offset)
+                        AND EXISTS (SELECT FROM jsonb_each_text(r.kafka_end_sequences) AS e (partition, last_sequence)
                                     LEFT JOIN pipeline.consumer_positions c
                                            ON c.topic = %(topic)s AND c.partition = e.partition::int
-                                    WHERE e.next_offset::bigint > coalesce(c.next_offset, 0))), 0)"""  # noqa: S608 - our constant
+                                    WHERE e.last_sequence::bigint > coalesce(c.last_sequence, -1))), 0)"""  # noqa: S608 - our constant
 
 _WAITING = f"""
-    SELECT e.partition, greatest(max(e.next_offset::bigint) - coalesce(max(c.next_offset), 0), 0)
+    SELECT e.partition, greatest(max(e.last_sequence::bigint) - coalesce(max(c.last_sequence), -1), 0)
       FROM pipeline.raw_objects r
-     CROSS JOIN LATERAL jsonb_each_text(r.kafka_end_offsets) AS e (partition, next_offset)
+     CROSS JOIN LATERAL jsonb_each_text(r.kafka_end_sequences) AS e (partition, last_sequence)
       LEFT JOIN pipeline.consumer_positions c ON c.topic = %(topic)s AND c.partition = e.partition::int
      WHERE r.exported_at > clock_timestamp() - interval '{WINDOW}'
      GROUP BY e.partition"""  # noqa: S608 - our constant

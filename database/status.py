@@ -31,10 +31,10 @@ _STAGES = {
                (SELECT max(committed_at) FROM pipeline.chunks) AS last_at,
                coalesce((SELECT extract(epoch FROM clock_timestamp() - min(r.min_commit_time))::float8
                   FROM pipeline.raw_objects r
-                 WHERE EXISTS (SELECT FROM jsonb_each_text(r.kafka_end_offsets) AS e (partition, next_offset)
+                 WHERE EXISTS (SELECT FROM jsonb_each_text(r.kafka_end_sequences) AS e (partition, last_sequence)
                        LEFT JOIN pipeline.consumer_positions c
                          ON c.topic = %(topic)s AND c.partition = e.partition::int
-                       WHERE e.next_offset::bigint > coalesce(c.next_offset, 0))), 0) AS lag_seconds
+                       WHERE e.last_sequence::bigint > coalesce(c.last_sequence, -1))), 0) AS lag_seconds
           FROM pipeline.chunk_counts""",
     "delivery": """
         SELECT count(*) FILTER (WHERE f.state = 'delivered') AS files,

@@ -188,6 +188,8 @@ async def guard(connection: AsyncConnection, child: sql.SQL) -> int:
                     " FOR EACH ROW EXECUTE FUNCTION pipeline.events_log_touch()"
                 ).format(child)
             )
+            # Else it would not see what a subscription applies: that runs with session_replication_role = replica.
+            await connection.execute(sql.SQL("ALTER TABLE {} ENABLE ALWAYS TRIGGER events_log_touched").format(child))
             return await _touched(connection)
 
 

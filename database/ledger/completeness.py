@@ -40,16 +40,17 @@ def last_complete_hour(frontier: Frontier) -> datetime | None:
 async def frontier_of(connection: AsyncConnection, client_id: str, *, slot: str, topic: str) -> Frontier:
     """Read it in one snapshot. Ask before the client's objects are read: what is processed later only adds to them.
 
-    End offsets rise with positions, so every raw object up to the last one that is wholly processed is so too.
+    Sequences rise with positions, so every raw object up to the last one that is wholly processed is so too. (Offsets
+    begin anew with a topic that is made anew.)
     """
     cursor = await connection.execute(
         """
         WITH processed AS (
             SELECT r.last_position FROM pipeline.raw_objects r
             WHERE NOT EXISTS (
-                SELECT FROM jsonb_each_text(r.kafka_end_offsets) AS e (partition, next_offset)
+                SELECT FROM jsonb_each_text(r.kafka_end_sequences) AS e (partition, last_sequence)
                 LEFT JOIN pipeline.consumer_positions c ON c.topic = %(topic)s AND c.partition = e.partition::int
-                WHERE e.next_offset::bigint > coalesce(c.next_offset, 0))
+                WHERE e.last_sequence::bigint > coalesce(c.last_sequence, -1))
             ORDER BY r.last_position DESC LIMIT 1)
         SELECT (SELECT caught_up_at FROM pipeline.stream_state WHERE slot = %(slot)s AND state = 'streaming'),
                (SELECT min(min_commit_time) FROM pipeline.raw_objects

@@ -34,9 +34,9 @@ class Removed:
 _RAW = """
     r.removed_at IS NULL AND r.bucket = %(bucket)s AND r.exported_at < %(before)s
     AND r.deleted_at IS NOT NULL AND r.cleanup_problem IS NULL
-    AND NOT EXISTS (SELECT FROM jsonb_each_text(r.kafka_end_offsets) AS e (partition, next_offset)
+    AND NOT EXISTS (SELECT FROM jsonb_each_text(r.kafka_end_sequences) AS e (partition, last_sequence)
         LEFT JOIN pipeline.consumer_positions c ON c.topic = %(topic)s AND c.partition = e.partition::int
-        WHERE e.next_offset::bigint > coalesce(c.next_offset, 0))
+        WHERE e.last_sequence::bigint > coalesce(c.last_sequence, -1))
 """
 
 # In a file that is in the client's bucket and stands in a finished run's manifest; or replaced by others.

@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from database.cleaner import sweep
 from database.partition import drop_empty, make_ahead, partition
@@ -158,7 +159,9 @@ async def test_a_verified_day_is_dropped_whole_without_a_stamp_and_its_objects_a
     assert await scene.value("SELECT bool_and(gone_rows = events) FROM pipeline.raw_objects") is True
 
 
-@pytest.mark.parametrize("fault", ["a row changed", "a row in no object", "an object lost", "written to meanwhile"])
+@pytest.mark.parametrize(
+    "fault", ["a row changed", "a row in no object", "an object lost", "written to meanwhile", "replicated into"]
+)
 async def test_a_day_with_anything_unverified_is_not_dropped_and_the_rest_goes_row_by_row(
     scene: cleaner_scene.Scene, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +185,11 @@ async def test_a_day_with_anything_unverified_is_not_dropped_and_the_rest_goes_r
             async def after(*arguments: Any) -> int:
                 changed = await compare(*arguments)
                 if arguments[1].first_position.endswith("20"):
-                    await scene.execute("UPDATE events_log SET url = 'https://changed.example/' WHERE id = 3")
+                    dsn = make_conninfo(scene.stack.postgres.admin_dsn, dbname=conninfo_to_dict(scene.dsn)["dbname"])
+                    async with await psycopg.AsyncConnection.connect(dsn) as somebody:
+                        if fault == "replicated into":  # as a subscription's worker does
+                            await somebody.execute("SET session_replication_role = replica")
+                        await somebody.execute("UPDATE events_log SET url = 'https://changed.example/' WHERE id = 3")
                 return changed
 
             monkeypatch.setattr(sweep.Sweep, "_compare", after)

@@ -129,8 +129,8 @@ KEEPING = {
         "UPDATE pipeline.raw_objects SET cleanup_problem = NULL WHERE id = %(raw0)s", "raw", 2,
     ),
     "not all of it is processed": (
-        "UPDATE pipeline.consumer_positions SET next_offset = next_offset - 1 WHERE partition = 0",
-        "UPDATE pipeline.consumer_positions SET next_offset = next_offset + 1 WHERE partition = 0", "raw", 2,
+        "UPDATE pipeline.consumer_positions SET last_sequence = last_sequence - 1 WHERE partition = 0",
+        "UPDATE pipeline.consumer_positions SET last_sequence = last_sequence + 1 WHERE partition = 0", "raw", 2,
     ),
     "it lies in another bucket": (
         "UPDATE pipeline.raw_objects SET bucket = 'other' || bucket WHERE id = %(raw0)s",

@@ -529,16 +529,16 @@ async def test_complete_through_waits_for_stream_processing_and_held_events(scen
     )
     assert await complete(1) == "2024-11-23T05:00:00Z"  # 07:00:04 less the jitter is not yet 07:00
     await scene.execute("UPDATE pipeline.stream_state SET caught_up_at = %s", later)
-    for number, (minute, offset) in enumerate([(10, 5), (59, 9)], start=1):
+    for number, (minute, sequence) in enumerate([(10, 4), (59, 8)], start=1):
         position = f"00000001-0000000000000002-{number:020d}"
         await scene.execute(
             "INSERT INTO pipeline.raw_objects (bucket, key, first_position, last_position, kafka_end_offsets,"
             " kafka_end_sequences, events, bytes, sha256, min_commit_time, max_commit_time)"
-            " VALUES ('b', %s, %s, %s, %s, '{}', 1, 1, '', %s, %s)",
+            " VALUES ('b', %s, %s, %s, '{}', %s, 1, 1, '', %s, %s)",
             f"k{number}",
             position,
             position,
-            json.dumps({"0": offset}),
+            json.dumps({"0": sequence}),
             datetime(2024, 11, 23, 8, minute, tzinfo=UTC),
             later,
         )
@@ -548,13 +548,16 @@ async def test_complete_through_waits_for_stream_processing_and_held_events(scen
     )
     assert await complete(2) == "2024-11-23T07:00:00Z"  # the second raw object, from 08:59 on, is not processed
     await scene.add_objects(client, hour=datetime(2024, 11, 23, 8, tzinfo=UTC))
-    await scene.execute("UPDATE pipeline.consumer_positions SET next_offset = 9")
+    # Where a topic was made anew offsets begin anew, and tell nothing.
+    await scene.execute("UPDATE pipeline.consumer_positions SET next_offset = 1000000")
+    assert await complete(9) == "2024-11-23T07:00:00Z"
+    await scene.execute("UPDATE pipeline.consumer_positions SET next_offset = 3, last_sequence = 8")
     await scene.execute("UPDATE pipeline.processed_objects SET kind = 'held' WHERE client_id = %s", client.client_id)
-    assert await complete(3) == "2024-11-23T07:00:00Z"  # held events of 08
+    assert await complete(13) == "2024-11-23T07:00:00Z"  # held events of 08
     await scene.execute("UPDATE pipeline.processed_objects SET kind = 'client' WHERE client_id = %s", client.client_id)
-    assert await complete(4) == "2024-11-23T08:00:00Z"
+    assert await complete(14) == "2024-11-23T08:00:00Z"
     await scene.execute("UPDATE pipeline.stream_state SET state = 'snapshot'")
-    assert await complete(5) == "2024-11-23T08:00:00Z"  # what was promised stays promised
+    assert await complete(15) == "2024-11-23T08:00:00Z"  # what was promised stays promised
 
 
 async def test_process_paused_inside_a_transaction_keeps_nobody_from_taking_over(

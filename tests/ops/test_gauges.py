@@ -34,8 +34,8 @@ async def test_lags_waiting_events_and_failing_clients_are_shown_and_vanish(stac
             for statement in LEDGER.split(";\n"):
                 names = {"position": f"{1:08X}-{1:016X}-{0:020d}"} if "%(" in statement else None
                 await connection.execute(statement.encode(), names)
-            await raw_object(connection, 1, '{"0": 40, "1": 7}', minutes=50)
-            await raw_object(connection, 2, '{"0": 100, "1": 7}', minutes=30)
+            await raw_object(connection, 1, '{"0": 39, "1": 6}', minutes=50)
+            await raw_object(connection, 2, '{"0": 99, "1": 6}', minutes=30)
             await gauges.show(connection, slot=SLOT, topic=TOPIC)
         assert value("ledger_lag_seconds", stage="export") == pytest.approx(600, abs=30)
         assert value("ledger_lag_seconds", stage="processing") == pytest.approx(1800, abs=30)
@@ -48,15 +48,15 @@ async def test_lags_waiting_events_and_failing_clients_are_shown_and_vanish(stac
     assert value("ledger_lag_seconds", stage="export") == 0
 
 
-async def raw_object(connection: psycopg.AsyncConnection, number: int, offsets: str, *, minutes: int) -> None:
+async def raw_object(connection: psycopg.AsyncConnection, number: int, sequences: str, *, minutes: int) -> None:
     """A raw object whose first event was committed so many minutes ago."""
     before, last = (f"{2000000000:08X}-{number - back:016X}-{0:020d}" for back in (1, 0))
     await connection.execute(
         """
         INSERT INTO pipeline.raw_objects (bucket, key, previous_position, first_position, last_position,
             kafka_end_offsets, kafka_end_sequences, events, bytes, sha256, min_commit_time, max_commit_time)
-        VALUES ('gauges', %s, %s, %s, %s, %s, '{}', 1, 1, '', clock_timestamp() - make_interval(mins => %s),
+        VALUES ('gauges', %s, %s, %s, %s, '{}', %s, 1, 1, '', clock_timestamp() - make_interval(mins => %s),
             clock_timestamp())
         """,
-        (f"key-{number}", before, last, last, offsets, minutes),
+        (f"key-{number}", before, last, last, sequences, minutes),
     )
