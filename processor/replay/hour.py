@@ -31,6 +31,7 @@ from processor.policies import PolicyCache
 from processor.replay.cells import QUARANTINE, Cell, Ownership, cells_of
 from processor.replay.report import CellSummary, refusal_of, summary_of
 from processor.replay.rework import Outturn, Rework, same_object
+from processor.replay.shown import Shown
 from processor.replay.spans import Batch, Wanted
 from processor.replay.usable import current_version, why_unusable
 from processor.writer import PARALLEL_PUTS, UnusableKeyError, compress, put_draft
@@ -218,6 +219,10 @@ class HourReplay:
                 outturn.kept.add(same.id)
             else:
                 drafts.append(draft)
+            if draft.kind == "client":
+                await asyncio.to_thread(outturn.shown_after.add, draft.lines)
+                if is_kept:
+                    await asyncio.to_thread(outturn.shown_before.add, draft.lines)
         outturn.new_objects += len(drafts)
         if self._replay_id is None or not drafts:
             return
@@ -262,6 +267,9 @@ class HourReplay:
     async def _settle(self, outturn: Outturn, rework: Rework, state: HourState, source: str) -> None:
         """Commit what has changed in a cell, and that the replay is done with it."""
         cell = outturn.cell
+        old = [item for item in cell.objects if item.kind == "client" and item.id not in outturn.kept]
+        for shown in await _together(self._shown(item) for item in old):
+            outturn.shown_before.merge(shown)
         async with connected(self._shop.pool) as connection:
             files = await files_of(connection, outturn.superseded)
         summary = summary_of(outturn, rework.findings[cell.client_id], source, files)
@@ -273,6 +281,17 @@ class HourReplay:
                 self.undone.add(cell.client_id)
                 return
         self.summaries.append(summary)
+
+    async def _shown(self, item: CurrentObject) -> Shown:
+        """What an object of now shows. One that is lost shows nothing."""
+        shown = Shown()
+        async with self._slots:
+            try:
+                body = await self._shop.processed.get(item.key)
+                await asyncio.to_thread(lambda: shown.add(_lines_of(body)))
+            except (PermanentError, GzipError) as error:
+                log.warning("processor.replay.object_unreadable", object_id=item.id, reason=str(error))
+        return shown
 
     async def _commit(self, outturn: Outturn, summary: CellSummary, replay_id: int) -> None:
         cell = outturn.cell

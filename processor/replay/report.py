@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +11,7 @@ from database.ledger.chunks import CountKey
 from database.ledger.replays import Order
 from processor.replay.cells import QUARANTINE, Cell
 from processor.replay.rework import Findings, Outturn
+from processor.replay.shown import paths_compared, rules_compared
 
 MOST_CELLS = 1_000
 """Cells that a summary names one by one; all are in its sums."""
@@ -33,8 +34,8 @@ def summary_of(outturn: Outturn, findings: Findings, source: str, files_to_rebui
         "policy_versions_after": sorted(findings.policy_versions),
         "privacy_levels_before": sorted({item.privacy_level for item in cell.objects if item.privacy_level}),
         "privacy_levels_after": sorted(findings.privacy_levels),
-        "redactions": dict(sorted(findings.redactions.items())),
-        "sample_paths": sorted(findings.paths),
+        "redactions": rules_compared(outturn.shown_before, outturn.shown_after),
+        "paths": paths_compared(outturn.shown_before, outturn.shown_after),
         "objects": {
             "superseded": len(outturn.superseded),
             "new": outturn.new_objects,
@@ -78,8 +79,10 @@ class Report:
     cells: list[CellSummary] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
     sums: dict[str, Counter[str]] = field(
-        default_factory=lambda: {name: Counter() for name in ("before", "after", "redactions", "objects")}
+        default_factory=lambda: {name: Counter() for name in ("before", "after", "objects")}
     )
+    redactions: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """By rule: before and after."""
     refusals: list[str] = field(default_factory=list)
 
     def add(self, cell: CellSummary) -> None:
@@ -87,6 +90,8 @@ class Report:
         self.states[cell["state"]] += 1
         for name, sums in self.sums.items():
             sums.update(cell.get(name, {}))
+        for rule, counts in cell.get("redactions", {}).items():
+            self.redactions[rule].update(counts)
         if cell["state"] == "refused":
             who = cell["client_id"] or "quarantine"
             self.refusals += [f"{who}, hour {cell['hour']}: {reason}" for reason in cell["reasons"]]
@@ -104,5 +109,6 @@ class Report:
             "dry_run": order.dry_run,
             "cells": {state: self.states[state] for state in ("changed", "unchanged", "skipped", "refused")},
             **{name: dict(sorted(sums.items())) for name, sums in self.sums.items()},
+            "redactions": {rule: dict(counts) for rule, counts in sorted(self.redactions.items())},
             "by_cell": self.cells,
         }

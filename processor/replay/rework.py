@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
-import orjson
-
 from database.ledger.cells import ChunkSpan, CurrentObject
 from database.ledger.chunks import ConsumerPosition, CountKey
 from database.ledger.revisions import NewObject, Rows
@@ -19,36 +17,21 @@ from pipeline.record import text_column
 from processor.chunk import Chunk, Draft
 from processor.outcome import COLLECTOR_MARKERS, Outcome, Policies, attribute, dead_letter, decide
 from processor.replay.cells import QUARANTINE, Cell, Ownership, Tally, differences, tallies_of
-
-MOST_PATHS = 20
-"""Sample paths of a cell's summary."""
-
-_SAMPLED_EVENTS = 50
-"""Events of a cell that are looked at for them."""
+from processor.replay.shown import Shown
 
 
 @dataclass(slots=True)
 class Findings:
     """What the summary says about a cell's events as they come out now."""
 
-    redactions: Counter[str] = field(default_factory=Counter)
-    paths: set[str] = field(default_factory=set)
     policy_versions: set[str] = field(default_factory=set)
     privacy_levels: set[str] = field(default_factory=set)
-    sampled: int = 0
 
     def note(self, outcome: Outcome) -> None:
-        """Count one event. Paths are names of members, never values; the engine lists none that is itself personal."""
-        self.redactions.update(outcome.kinds)
+        """One event."""
         if outcome.policy_version:
             self.policy_versions.add(outcome.policy_version)
             self.privacy_levels.add(outcome.privacy_level)
-        if outcome.disposition != "out" or self.sampled >= _SAMPLED_EVENTS or outcome.line is None:
-            return
-        self.sampled += 1
-        if len(self.paths) < MOST_PATHS:
-            redacted = orjson.loads(outcome.line).get("privacy", {}).get("redacted", [])
-            self.paths.update(redacted[: MOST_PATHS - len(self.paths)])
 
 
 class Rework:
@@ -130,6 +113,8 @@ class Outturn:
     """Ids of objects of now that came out the same."""
     new_objects: int = 0
     """How many there are to be; a dry run writes none of them."""
+    shown_before: Shown = field(default_factory=Shown)
+    shown_after: Shown = field(default_factory=Shown)
 
     def add_counts(self, chunk: Chunk) -> None:
         """What became of a chunk's events."""

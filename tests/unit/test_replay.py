@@ -34,6 +34,7 @@ from processor.replay.kafka import KafkaReader, NotThereError
 from processor.replay.pace import Pace
 from processor.replay.report import Report, refusal_of, summary_of
 from processor.replay.rework import Findings, Outturn, Rework, same_object
+from processor.replay.shown import Shown
 from processor.replay.spans import Partition, Wanted, partitions_of, passes, stretches
 from processor.replay.usable import why_unusable
 from processor.writer import compress
@@ -459,6 +460,11 @@ def test_the_summary_counts_cells_and_names_refusals_but_never_a_value() -> None
         rework.take(A, at(number), NOW, record(number, "acme"))
     cell = cells_of(found, {"acme"})["acme"]
     outturn = Outturn(cell, new_objects=1)
+    for level, shown in (("gdpr", outturn.shown_before), ("standard", outturn.shown_after)):
+        client = Client(client_id=ClientId("acme"), privacy_level=PrivacyLevel(level), lawful_basis="contract")
+        policy = compile_policy(client, pseudonym_keys={1: b"k" * 32})
+        filtered = [policy.apply(record(number, "acme")).line for number in (1, 2)]
+        shown.add([line for line in filtered if line is not None])
     report = Report(Order(client_id="acme", first_hour=HOUR, last_hour=HOUR))
     report.add(summary_of(outturn, rework.findings["acme"], "kafka", 1))
     report.add(refusal_of(cell, ["2 events by the ledger, 1 found"]))
@@ -466,4 +472,30 @@ def test_the_summary_counts_cells_and_names_refusals_but_never_a_value() -> None
     told = report.to_json()
     assert told["cells"] == {"changed": 1, "unchanged": 1, "skipped": 0, "refused": 1}
     assert report.refusals == [f"acme, hour {HOUR:%Y-%m-%dT%H}: 2 events by the ledger, 1 found"]
+    assert told["redactions"] == {"email": {"before": 2, "after": 0}}
+    assert told["by_cell"][0]["paths"] == {"raw_event_data.eventData.email": {"before": 2, "after": 0}}
     assert b"b.example" not in orjson.dumps(told)
+
+
+@pytest.mark.parametrize("level", ["standard", "gdpr", "hipaa"])
+def test_what_a_line_shows_is_what_the_engine_has_counted_whatever_the_record_holds(level: str) -> None:
+    policy = compile_policy(
+        Client(
+            client_id=ClientId("acme"), privacy_level=PrivacyLevel(level), ip_collection_enabled=level != "standard"
+        ),
+        pseudonym_keys={1: b"k" * 32},
+    )
+    line = (
+        b'{"id":1,"event_id":"e","session_id":"s","visitor_id":"v","user_agent":"Mozilla/5.0","ip_address":"192.0.2.7",'
+        b'"raw_event_data":{"huge":1e400,"gclid":"x1","user_id":"u7","eventData":{"email":"a@b.example","phone":'
+        b'"+49 30 1234567"},"events":[{"sessionId":"s","eventData":{"email":"a@b.example"}},{"eventData":{"email":'
+        b'"c@b.example"}}]},"client_id":"acme"}'
+    )
+    out = policy.apply(line)
+    assert out.line is not None
+    shown = Shown()
+    shown.add([out.line, out.line])
+    assert shown.rules == Counter(out.kinds * 2)
+    if level != "standard":
+        assert shown.paths["raw_event_data.events[].eventData.email"] == 2
+        assert shown.rules["email"] == 6
