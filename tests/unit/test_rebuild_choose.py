@@ -19,7 +19,7 @@ from database.ledger.stream import KafkaTail
 from database.rebuild.cells import committed
 from database.rebuild.choose import Step, choose
 from database.rebuild.raw import tails_after
-from pipeline import rawfile
+from pipeline import gzip, rawfile
 from pipeline.errors import PoisonError
 from pipeline.events import Event, partition_of
 from pipeline.layout import Layout, Layouts
@@ -136,7 +136,7 @@ def test_records_of_chunks_plans_and_revisions_survive() -> None:
 @pytest.mark.parametrize(
     "decode", [records.decode_layout, records.decode_chunk, records.decode_plan, records.decode_revision]
 )
-@pytest.mark.parametrize("body", [b"", b"{}", b"\x1f\x8b", records.gzip.member(b"{}"), records.gzip.member(b"[1]")])
+@pytest.mark.parametrize("body", [b"", b"{}", b"\x1f\x8b", gzip.member(b"{}"), gzip.member(b"[1]")])
 def test_a_damaged_record_raises_our_own_error(decode: object, body: bytes) -> None:
     with pytest.raises(PoisonError):
         decode(body)  # type: ignore[operator]
