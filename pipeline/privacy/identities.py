@@ -20,7 +20,7 @@ Check = Callable[[str], bool]
 
 def context(words: str) -> re.Pattern[str]:
     """Finds one of `words` at the end of a text, up to 24 characters that are no digits behind it."""
-    return re.compile(rf"(?:(?<![^\W\d_])(?:{words}))(?![a-z]{{3}})[^0-9]{{0,24}}$", re.IGNORECASE)
+    return re.compile(rf"(?:(?<![^\W\d_])(?:{words}))(?![a-z]{{3}})(?P<gap>[^0-9]{{0,24}})$", re.IGNORECASE)
 
 
 def forms(lengths: str, separators: str = "") -> tuple[str, ...]:

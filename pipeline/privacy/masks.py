@@ -76,6 +76,10 @@ def _escapes(text: str) -> str | None:
     return _ESCAPE.sub(_character, text) if "\\" in text else None
 
 
+def _quoted(text: str) -> str | None:
+    return text.replace('\\"', '"') if '\\"' in text else None
+
+
 def _character(match: re.Match[str]) -> str:
     code = int(match[1] or match[2] or match[3], 16)
     char = chr(code) if code <= 0x10FFFF else ""
@@ -102,6 +106,7 @@ class Mask(NamedTuple):
 MASKS = (
     Mask(_entities, lambda text: html.escape(text, quote=False)),
     Mask(_escapes, str),
+    Mask(_quoted, str),
     Mask(_defanged, str),
     Mask(_foreign, str),
 )

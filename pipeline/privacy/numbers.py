@@ -23,13 +23,30 @@ _ISO_DATE = re.compile("(?:19|20)[0-9]{2}([-./])(?:0[1-9]|1[0-2])\\1(?:0[1-9]|[1
 
 _GLUE = ("-", ".", "_")
 
-PHONE_WORDS = context(
-    r"phone|telephone|tel|mobile|mob|cell|call(?: me| us)?|calling|fax"
-    r"|whats ?app|wa\.me|sms|text me|ring(?: me)?|reach me|dial|contact(?: number)?"
-    r"|telefon(?:o|e|nummer|nr)?|rufnummer|handy(?:nummer)?|mobil|anrufen|erreichbar|rufen|portable|t[ée]l[ée]phone|num[ée]ro|appelez|joindre"
-    r"|m[óo]vil|celular|ll[aá]m(?:ar|ame|eme)|cellulare|chiama(?:mi|temi)?|telem[óo]vel|ligar|telefoon(?:nummer)?|mobiel|bel(?:len)?|kom[óo]rka|zadzwo[ńn]"
-    r"|numer(?: telefonu)?|ring|puhelin|ara(?:y[ıi]n)?|тел(?:ефон)?|звоните|позвоните|電話|电话|手机|전화"
+_PHONE_WORDS = context(
+    r"(?:tele)?(?:phone|fon(?:o|e|nummer|nr)?|foon(?:nummer)?)|tel|fax|mob(?:ile?|iel|itel)?|cell"
+    r"|call(?: me| us|ing)?|sms|wa\.me|whats ?app|text me|ringa?(?: me)?|reach me|dial|contact(?: number)?"
+    r"|kontakt(?:o|i|u)?|(?:my|your) number(?:'?s| is)?|rufnummer|handy(?:nummer)?|anrufen|erreichbar|rufen"
+    r"|portable|t[ée]l(?:[ée]phone)?|num[ée]ro|appel(?:le[rz]?)?|joindre|tfn?o?|m[óo]vil|celular"
+    r"|ll[aá]m(?:ar|ame|eme)|cellulare|chiama(?:mi|temi)?|telem[óo]vel|liga(?:r|-me|me)|ligue(?:-me)?|bel(?:len)?"
+    r"|kom[óo]rka|zadzwo[ńn]|numer(?: telefonu)?|tlf|puh(?:elin)?|soita(?:kaa)?|(?:za)?volejte|t[āa]lr(?:unis)?"
+    r"|suna(?:ți|ti)?|h[íi]vj(?:on|ák)|ara(?:y[ıi]n)?|τηλ(?:[έε]φωνο)?|κινητ[όο]|καλ[έε]στε|тел(?:ефон)?"
+    r"|(?:по)?звони(?:те)?|мой номер|電話|电话|手机|전화"
 )
+_THING_WORDS = re.compile(
+    r"\b(?:order|bestel|auftrag|command|pedido|ordine|ordre|objedn|zam[óo]w|tilau|rendel|comand|sipari|παραγγελ|заказ|поръчк"
+    r"|rechnung|invoice|fa[ck]tur|fattura|artikel|art[íi]c|item|produ[ck]|prodott|sku|ean|gtin|isbn|upc|track|sendung|parcel"
+    r"|paket|colis|ticket|case|vorgang|r[ée]f|book|buchung|reserv|version|model|seri|code|pri[cx]|preis)|[€$£]",
+    re.IGNORECASE,
+)
+"""Between a word for a phone and a number they say that the number is another: call us about order 100234567."""
+
+
+def _after_phone_word(before: str) -> bool:
+    word = _PHONE_WORDS.search(before)
+    return word is not None and not _THING_WORDS.search(word["gap"])
+
+
 _CARD_GROUPS = re.compile(
     "9{12,19}|9{4}(?: {0,3}[ /._-]9{4}){2,3}(?:[ /._-]9{1,4})?|9{4}[ ._-]9{6}[ ._-]9{4,5}|9{6}[ -]9{10,13}"
 )
@@ -38,6 +55,15 @@ _NANP = re.compile(
     r"([2-9][0-9]{2}|01[0-9])[ .-]?[0-9]{4}"
     r"|1[-. /]([2-9][0-9]{2})[-. /][0-9]{3}[-. /][0-9]{4}"
 )
+_AREA = re.compile(
+    r"\([1-9][0-9]{1,3}\) ?[0-9]{2,4}(?:[ -][0-9]{2,4}){1,2}|\(8[ -]?[1-9][0-9]{0,2}\) ?[0-9]{3}(?:[ -][0-9]{2,4}){1,2}"
+)
+"""An area code in brackets, as in Poland and Lithuania."""
+_SHORT_TRUNK = re.compile(
+    r"0[1-9][0-9]{0,4}/ ?(?!(?:19|20)[0-9]{2}(?![0-9]))[0-9]{4,8}(?:[ -][0-9]{1,8}){0,3}"
+    r"|06[ /-]?1[ /-][0-9]{3}[ -][0-9]{4}|0[1-9][0-9]{0,2}-[0-9]{2,3}(?: [0-9]{2}){2}"
+)
+"""Numbers with a trunk zero that are too short or too chopped for `_TRUNK`: Austria, Hungary, Sweden."""
 _LOCAL = re.compile("[2-9][0-9]{2}[ .-][0-9]{4}")
 _FICTION = re.compile("555[ .-]01[0-9]{2}")
 _TRUNK = re.compile(r"\(?0[1-9][0-9]{0,5}\)?(?:[ ./-]{1,3}[0-9]{2,8}){1,5}")
@@ -71,7 +97,7 @@ def kind(span: str, before: str, *, identifiers: bool = True) -> str | None:
     for check, words, alone in BY_FORM.get(shape, ()):
         if check(digits) and ((alone and identifiers and not _epoch(span, size)) or words.search(before)):
             return "national_id"
-    if not identifiers and not PHONE_WORDS.search(before):
+    if not identifiers and not _after_phone_word(before):
         return None
     return "phone" if _phone(span, shape, digits, before) else None
 
@@ -85,17 +111,17 @@ def _phone(span: str, shape: str, digits: str, before: str) -> bool:
             return True
         if span[:2] == "00" and span[2] != "0" and 11 <= size <= 15:
             return True
-        return PHONE_WORDS.search(before) is not None
+        return _after_phone_word(before)
     if _NANP.fullmatch(span) or _FICTION.fullmatch(span):
         return True
     if span[:2] in ("00", "(0") and size >= 9 and span[2:3] != "0":
         return True
     if 9 <= size <= 12 and _TRUNK.fullmatch(span) and not _dotted_date(span):
         return True
-    if any(form.fullmatch(span) for form in (_IBERIAN, _ITALIAN, _RUSSIAN, _BRAZILIAN)):
+    if any(form.fullmatch(span) for form in (_IBERIAN, _ITALIAN, _RUSSIAN, _BRAZILIAN, _AREA, _SHORT_TRUNK)):
         return True
     if _POLISH.fullmatch(span) or _LOCAL.fullmatch(span) or size >= 8:
-        return PHONE_WORDS.search(before) is not None
+        return _after_phone_word(before)
     return False
 
 

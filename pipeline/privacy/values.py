@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from pipeline.privacy import agents, contacts, health, masks, numbers, places, record
+from pipeline.privacy import agents, contacts, embedded, health, masks, numbers, places, record
 from pipeline.privacy.consent import Decision
 from pipeline.privacy.errors import UnparsableRecord
 
@@ -234,11 +234,11 @@ class Values:
         if depth >= _DEEPEST:
             return self._detect(text, context, found)
         if "{" in text or "[" in text:
-            start, end = _json_in(text)
+            start, end = embedded.whole(text)
             try:
                 return text[:start] + self._nested(text[start:end], found, depth + 1) + text[end:]
             except UnparsableRecord:
-                pass
+                text = self._documents(text, found, depth + 1)
         if "=" in text and self._has_parameter(text):
             text = _PARAMETER.sub(lambda match: self._one_parameter(match, context, found, depth), text)
         if "%" in text and _ESCAPED.search(text):
@@ -249,6 +249,19 @@ class Values:
                 text,
             )
         return self._unmasked(self._detect(text, context, found), context, found, depth)
+
+    def _documents(self, text: str, found: Findings, depth: int) -> str:
+        """`text` with the JSON documents in it filtered."""
+        out: list[str] = []
+        done = 0
+        for start, end in embedded.documents(text):
+            try:
+                new = self._nested(text[start:end], found, depth)
+            except UnparsableRecord:
+                continue
+            out.append(text[done:start] + new)
+            done = end
+        return "".join(out) + text[done:] if out else text
 
     def _unmasked(self, text: str, context: Context, found: Findings, depth: int) -> str:
         """`text` without what stands in it in disguise."""
@@ -376,14 +389,6 @@ def unquoted(text: str) -> str:
             break
         text = unquote(text, errors="replace")
     return text
-
-
-def _json_in(text: str) -> tuple[int, int]:
-    """Where JSON may stand in `text`: all of it, or from the first `{"` or `[` to the last bracket."""
-    if text.lstrip()[:1] in ("{", "["):
-        return 0, len(text)
-    start = text.find('{"')
-    return (start, text.rfind("}") + 1) if start >= 0 else (0, 0)
 
 
 is_stamp = re.compile(f"{_UUID.pattern}|{_TIMESTAMP.pattern}").fullmatch
