@@ -14,7 +14,12 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 80.0, 6.0, 12.0, 26.0
 
 
 def bars(hours: Sequence[Hour], *, title: str, unit: Callable[[float], str]) -> Markup:
-    """One bar an hour. `unit` prints a value for the axis and for the summary that screen readers get."""
+    """One bar an hour. `unit` prints a value for the axis and for the summary that screen readers get.
+
+    Empty when every hour is: an axis without bars looks like a fault.
+    """
+    if not any(item.value for item in hours):
+        return Markup()
     top = ceiling(max((item.value for item in hours), default=0.0))
     inner_width, inner_height = WIDTH - _LEFT - _RIGHT, HEIGHT - _TOP - _BOTTOM
     step = inner_width / max(len(hours), 1)
@@ -27,7 +32,7 @@ def bars(hours: Sequence[Hour], *, title: str, unit: Callable[[float], str]) -> 
             f'<text class="axis" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{label}</text>'
         )
     for number, item in enumerate(hours):
-        height = inner_height * item.value / top if top else 0.0
+        height = inner_height * item.value / top
         x = _LEFT + number * step
         if height:
             parts.append(

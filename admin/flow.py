@@ -36,7 +36,7 @@ def stages(status: Mapping[str, Any], rates: Rates, slot: Slot | None, *, client
         Stage(
             name="events_log",
             via="",
-            lines=(f"{words.rate(rates.deleted)} deleted", f"{cleanup['waiting']} files wait"),
+            lines=(f"{words.rate(rates.deleted)} deleted", _waiting(cleanup["waiting"])),
             state="bad" if cleanup["refused"] else "ok",
         ),
         Stage(
@@ -53,7 +53,7 @@ def stages(status: Mapping[str, Any], rates: Rates, slot: Slot | None, *, client
         ),
         Stage(
             name="Syncer",
-            via="processed S3",
+            via="S3",
             lines=(words.rate(rates.delivered), f"{words.count(pending)} wait"),
             state="bad" if failing else "ok",
         ),
@@ -64,6 +64,10 @@ def stages(status: Mapping[str, Any], rates: Rates, slot: Slot | None, *, client
             state="bad" if failing else "ok",
         ),
     ]
+
+
+def _waiting(files: int) -> str:
+    return f"{words.plural(files, 'file')} {'waits' if files == 1 else 'wait'}"
 
 
 def _behind(seconds: float | None) -> str:

@@ -87,7 +87,7 @@ async def replay(desk: Desk, order: Order, who: Identity) -> int:
             actor=who.name,
             action="replay.requested",
             client_id=order.client_id,
-            subject=str(number),
+            subject=f"replay {number}",
             details=said,
         )
     return number

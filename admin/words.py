@@ -52,7 +52,7 @@ def rate(value: float) -> str:
 
 def moment(time: datetime | None) -> str:
     """A time in UTC, to the minute."""
-    return f"{time.astimezone(UTC):%d %b %Y %H:%M}" if time else "–"
+    return f"{time.astimezone(UTC):%-d %b %Y %H:%M}" if time else "–"
 
 
 def plural(number: int, one: str, many: str = "") -> str:

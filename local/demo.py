@@ -21,6 +21,7 @@ from database.balance import Window
 from database.reconcile import reconcile
 from database.settings import DeepReconcileSettings
 from local import gauge, verify
+from local.replays import keep_replaying
 from local.samples import SAMPLES
 from local.services import SERVICES, Services
 from local.stack import Stack
@@ -124,9 +125,12 @@ async def running(folder: Path, say: Callable[[str], None]) -> AsyncIterator[tup
         environment = {**stack.environment, "CLEANUP_DELAY_SECONDS": CLEANUP_DELAY_SECONDS}
         services = Services(folder, environment, (*SERVICES, "admin"))
         await services.start(say)
+        replaying = asyncio.create_task(keep_replaying(environment, folder / "logs" / "replay.log"))
         try:
             yield stack, services
         finally:
+            replaying.cancel()
+            await asyncio.gather(replaying, return_exceptions=True)
             await services.stop()
     finally:
         await stack.stop()

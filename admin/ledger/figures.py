@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -70,6 +71,14 @@ async def failing(connection: AsyncConnection) -> list[Failing]:
             " WHERE status = 'failed' ORDER BY client_id LIMIT 100"
         )
         return await cursor.fetchall()
+
+
+async def failing_among(connection: AsyncConnection, client_ids: Sequence[str]) -> set[str]:
+    """Those of these clients whose delivery failed and is tried again."""
+    cursor = await connection.execute(
+        "SELECT client_id FROM pipeline.sync_runs WHERE status = 'failed' AND client_id = ANY(%s)", (list(client_ids),)
+    )
+    return {client_id for (client_id,) in await cursor.fetchall()}
 
 
 async def held(connection: AsyncConnection) -> dict[str, int]:

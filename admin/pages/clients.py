@@ -31,8 +31,12 @@ async def list_clients(request: Request, desk: TheDesk, q: str = "", after: str 
     """The list; only its rows when htmx asks while somebody types."""
     found = found_by(desk.directory.entries(), q[:200])
     rest = [entry for entry in found if entry.client_id > after]
+    items = [clients.summary(entry) for entry in rest[:PAGE]]
+    async with connected(desk.pool) as connection:
+        failing = await figures.failing_among(connection, [item.client_id for item in items])
     values: dict[str, Any] = {
-        "items": [clients.summary(entry) for entry in rest[:PAGE]],
+        "items": items,
+        "failing": failing,
         "total": len(found),
         "q": q,
         "after": after,
@@ -136,11 +140,13 @@ async def client_page(request: Request, desk: TheDesk, client_id: str) -> Respon
         events = await figures.events_by_hour(connection, client_id)
         lags = await figures.lag_by_hour(connection, client_id)
         held = (await figures.held(connection)).get(client_id, 0)
+        failing = await figures.failing_among(connection, [client_id])
     return render(
         request,
         "client.html",
         client=clients.view(found),
         held=held,
+        failing=bool(failing),
         events_chart=charts.bars(events, title="Events by hour", unit=words.count),
         lag_chart=charts.bars(lags, title="From event to bucket by hour of delivery", unit=words.duration),
         **await deliveries_of(desk, client_id),

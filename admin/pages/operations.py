@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
-from admin import editing, orders
+from admin import editing, orders, words
 from admin.desk import Desk
 from admin.fields import DomainFields
 from admin.ledger import quarantine
@@ -17,7 +18,7 @@ from admin.pages.deliveries import moment
 from admin.pages.render import Form, TheDesk, Who, render, see_other
 from admin.problems import Problem, faults_of
 from database.ledger import audit, connected, replays
-from database.ledger.replays import Order
+from database.ledger.replays import Order, Replay
 from pipeline.clients import Client
 
 router = APIRouter()
@@ -74,7 +75,32 @@ async def _replays(desk: Desk, before: int | None) -> dict[str, Any]:
     async with connected(desk.pool) as connection:
         found = await replays.page(connection, before=before, limit=PAGE + 1)
     clients = sorted(entry.client_id for entry in desk.directory.entries())
-    return {"items": found[:PAGE], "next": found[PAGE - 1].id if len(found) > PAGE else None, "clients": clients}
+    return {
+        "items": found[:PAGE],
+        "next": found[PAGE - 1].id if len(found) > PAGE else None,
+        "clients": clients,
+        "outcome": _outcome,
+    }
+
+
+def _outcome(replay: Replay) -> list[str]:
+    """What a replay did, or would do, a line each; from its summary (see processor/replay/report.py)."""
+    if replay.state != "finished":
+        return [f"{words.plural(replay.cells, 'hour')} of clients done"] if replay.cells else []
+    cells = replay.summary.get("cells") or {}
+    if not any(cells.values()):
+        return ["there are no such events"]
+    lines = [f"{_counts(cells)} (hours of clients)"]
+    lines += [
+        f"{name}: {_counts(replay.summary[name])}"
+        for name in ("before", "after")
+        if any(replay.summary.get(name) or ())
+    ]
+    return lines
+
+
+def _counts(found: dict[str, Any]) -> str:
+    return ", ".join(f"{words.count(number)} {name.replace('_', ' ')}" for name, number in found.items() if number)
 
 
 @router.post("/replays")
@@ -105,11 +131,17 @@ async def request_replay(request: Request, desk: TheDesk, who: Who, form: Form) 
 
 
 @router.get("/audit")
-async def audit_page(request: Request, desk: TheDesk, before: int | None = None, client_id: str = "") -> Response:
-    """Who did what."""
+async def audit_page(
+    request: Request, desk: TheDesk, before: int | None = None, client_id: str = "", stored: bool = False
+) -> Response:
+    """Who did what; with `stored` also what the processor stored, chunk by chunk."""
     async with connected(desk.pool) as connection:
         found = await audit.page(
-            connection, before=before, limit=PAGE + 1, client_id=client_id.replace("\0", "") or None
+            connection,
+            before=before,
+            limit=PAGE + 1,
+            client_id=client_id.replace("\0", "") or None,
+            changes_only=not stored,
         )
     items = [(entry, _lines(entry.says())) for entry in found[:PAGE]]
     return render(
@@ -118,6 +150,7 @@ async def audit_page(request: Request, desk: TheDesk, before: int | None = None,
         items=items,
         next=found[PAGE - 1].id if len(found) > PAGE else None,
         client_id=client_id,
+        stored=stored,
     )
 
 
@@ -135,16 +168,37 @@ def _lines(says: dict[str, Any]) -> list[str]:
     """The details of an entry, a line each."""
     lines = []
     for name, change in (says.get("changes") or {}).items():
-        lines.append(f"{name}: {_short(change.get('before'))} → {_short(change.get('after'))}")
+        before = "" if change.get("before") is None else f"{_short(change['before'])} → "
+        lines.append(f"{_named(name)}: {before}{_short(change.get('after'))}")
     lines += [f"{name} changed" for name in says.get("hidden") or ()]
     lines += [
-        f"{name}: {_short(value)}"
+        f"{_named(name)}: {_short(value)}"
         for name, value in says.items()
         if name not in ("changes", "hidden") and value is not None
     ]
     return lines
 
 
+def _named(field: str) -> str:
+    return field.replace("client_s3_", "").replace("_", " ")
+
+
 def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return "none" if value is None else text if len(text) <= 200 else f"{text[:199]}…"
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if value else "no"
+        case str():
+            text = value
+        case [dict(), *_]:
+            objects: Sequence[Any] = value
+            events = sum(item.get("events", 0) for item in objects)
+            text = f"{words.plural(len(objects), 'object')}, {words.plural(events, 'event')}"
+        case list():
+            text = ", ".join(map(_short, value)) or "none"
+        case dict():
+            text = ", ".join(f"{_named(name)} {_short(inner)}" for name, inner in value.items()) or "none"
+        case _:
+            text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:199]}…"

@@ -131,14 +131,24 @@ async def head(connection: AsyncConnection) -> Head | None:
 
 
 async def page(
-    connection: AsyncConnection, *, before: int | None = None, limit: int = 100, client_id: str | None = None
+    connection: AsyncConnection,
+    *,
+    before: int | None = None,
+    limit: int = 100,
+    client_id: str | None = None,
+    changes_only: bool = False,
 ) -> list[Entry]:
-    """Entries, newest first: at most `limit`, with ids below `before`, of one client if it is given."""
+    """Entries, newest first: at most `limit`, with ids below `before`, of one client if it is given.
+
+    `changes_only` leaves out what the processor stored, by far the most of them.
+    """
     conditions = [sql.SQL("true")]
     if before is not None:
         conditions.append(sql.SQL("id < %(before)s"))
     if client_id is not None:
         conditions.append(sql.SQL("client_id = %(client_id)s"))
+    if changes_only:
+        conditions.append(sql.SQL("action <> 'objects.stored'"))
     query = sql.SQL("{} WHERE {} ORDER BY id DESC LIMIT %(limit)s").format(_SELECT, sql.SQL(" AND ").join(conditions))
     async with connection.cursor(row_factory=class_row(Entry)) as cursor:
         await cursor.execute(query, {"before": before, "limit": limit, "client_id": client_id})

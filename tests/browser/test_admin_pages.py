@@ -31,6 +31,8 @@ from tests.browser import chromium
 from tests.integration.syncer_scene import Scene, eventually, open_scene
 
 PASSWORD = "correct horse battery"
+RUN = "20260101T0500-hourly"
+LONG_NAME = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft GmbH & Co. KG"
 SECONDS = 30
 SHOTS = Path(__file__).parents[2] / ".local" / "screenshots"
 AXE = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
@@ -44,6 +46,8 @@ class Office:
     url: str
     client: Client
     """One that exists, has events in the ledger and was delivered once."""
+    failing: Client
+    """One with long names, whose key is wrong."""
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +60,18 @@ async def office(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Asyn
                 await users.put(connection, role.value, role, await passwords.hashed(PASSWORD))
         client = await scene.add_client(name="Cedar Clinic")
         await scene.add_objects(client)
+        names = {"name": LONG_NAME, "client_s3_prefix": "events/of/our/shops/in/all/countries/of/the/continent/"}
+        failing = await scene.add_client(**names, client_s3_access_key="AKIAISNOTTHERE000001")
         chosen = ports.choose(("admin", "syncer"), {})
         running = [Service(name, scene.environment, port, folder / f"{name}.log") for name, port in chosen.items()]
         for service in running:
             await service.start()
             await eventually(lambda at=service: _is_ready(at), seconds=60)
         admin, _ = running
-        await scene.send({"client_id": client.client_id, "run_key": "20260101T0500-hourly"})
-        await eventually(lambda: _delivered(scene, client), seconds=60)
-        yield Office(scene=scene, url=admin.url, client=client)
+        await scene.send(*({"client_id": each.client_id, "run_key": RUN} for each in (client, failing)))
+        for each, status in ((client, "finished"), (failing, "failed")):
+            await eventually(lambda of=each, at=status: _has_ended(scene, of, at), seconds=60)
+        yield Office(scene=scene, url=admin.url, client=client, failing=failing)
         for service in running:
             await service.stop()
 
@@ -77,9 +84,9 @@ async def _is_ready(service: Service) -> bool:
             return False
 
 
-async def _delivered(scene: Scene, client: Client) -> bool:
+async def _has_ended(scene: Scene, client: Client, status: str) -> bool:
     rows = await scene.execute("SELECT status FROM pipeline.sync_runs WHERE client_id = %s", client.client_id)
-    return rows == [("finished",)]
+    return rows == [(status,)]
 
 
 class Page:
@@ -306,8 +313,12 @@ PATHS = {
     "overview": "/",
     "clients": "/clients",
     "client": "/clients/{client}",
+    "client-failing": "/clients/{failing}",
     "client-edit": "/clients/{client}/edit",
     "client-new": "/new-client",
+    "deliveries": "/clients/{client}/deliveries",
+    "delivery-done": "/clients/{client}/deliveries/{run}",
+    "delivery-failed": "/clients/{failing}/deliveries/{run}",
     "quarantine": "/quarantine",
     "replays": "/replays",
     "audit": "/audit",
@@ -327,7 +338,8 @@ def test_every_page_is_accessible_and_fits_a_desk_and_a_phone(office: Office, lo
         findings = {"login": page.serious_findings()}
         page.log_in(Role.ADMIN)
         for name, path in PATHS.items():
-            page.open(path.format(client=office.client.client_id))
+            ids = {"client": office.client.client_id, "failing": office.failing.client_id}
+            page.open(path.format(**ids, run=RUN))
             findings[name] = page.serious_findings()
             findings[name] += page.too_wide(size[0])
             height = min(4000, browser.execute_script("return document.documentElement.scrollHeight"))

@@ -65,6 +65,13 @@ async def tamper(connection: psycopg.AsyncConnection, statements: str) -> None:
         await connection.execute("ALTER TABLE pipeline.audit_head ENABLE TRIGGER ALL")
 
 
+async def test_what_people_did_is_not_lost_among_what_the_processor_stored(chain: psycopg.AsyncConnection) -> None:
+    async with chain.transaction():
+        await audit.append(chain, actor="processor", action="objects.stored", client_id="client-1", details={})
+    assert [entry.id for entry in await audit.page(chain, limit=2)] == [9, 8]
+    assert [entry.id for entry in await audit.page(chain, limit=2, changes_only=True)] == [8, 7]
+
+
 async def test_concurrent_writers_make_one_whole_chain_and_an_aborted_one_leaves_no_trace(
     dsn: str, chain: psycopg.AsyncConnection
 ) -> None:
