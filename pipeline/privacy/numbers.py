@@ -33,18 +33,25 @@ _PHONE_WORDS = context(
     r"|suna(?:ți|ti)?|h[íi]vj(?:on|ák)|ara(?:y[ıi]n)?|τηλ(?:[έε]φωνο)?|κινητ[όο]|καλ[έε]στε|тел(?:ефон)?"
     r"|(?:по)?звони(?:те)?|мой номер|電話|电话|手机|전화"
 )
-_THING_WORDS = re.compile(
-    r"\b(?:order|bestel|auftrag|command|pedido|ordine|ordre|objedn|zam[óo]w|tilau|rendel|comand|sipari|παραγγελ|заказ|поръчк"
-    r"|rechnung|invoice|fa[ck]tur|fattura|artikel|art[íi]c|item|produ[ck]|prodott|sku|ean|gtin|isbn|upc|track|sendung|parcel"
-    r"|paket|colis|ticket|case|vorgang|r[ée]f|book|buchung|reserv|version|model|seri|code|pri[cx]|preis)|[€$£]",
+_THINGS = (
+    "order|bestel|auftrag|command|pedido|ordine|ordre|objedn|zam[óo]w|tilau|rendel|comand|sipari|παραγγελ|заказ|поръчк"
+    "|rechnung|invoice|fa[ck]tur|fattura|artikel|art[íi]c|item|produ[ck]|prodott|sku|ean|gtin|isbn|upc|track|sendung|parcel"
+    "|paket|colis|ticket|case|vorgang|r[ée]f|book|buchung|reserv|version|model|seri|code|pri[cx]|preis|part|lot|batch"
+    "|voucher|coupon|gutschein|quote|angebot|shipment|transaction|receipt"
+)
+_THING_BETWEEN = re.compile(rf"\b(?:{_THINGS})|[€$£]", re.IGNORECASE)
+"""Between a word for a phone and a number they say that the number is another: call us about order 100234567."""
+_THING_BEFORE = re.compile(
+    rf"\b(?:(?:{_THINGS})[^\W\d_]{{0,12}}|art)(?:[ .-]{{0,2}}(?:no|nr|num|number|nummer|n[°º]|id|code))?[ .:#=-]{{0,3}}"
+    r"(?:[A-Z0-9]{1,6}[ -]){0,4}$",
     re.IGNORECASE,
 )
-"""Between a word for a phone and a number they say that the number is another: call us about order 100234567."""
+"""In front of a number: it is that of the thing."""
 
 
 def _after_phone_word(before: str) -> bool:
     word = _PHONE_WORDS.search(before)
-    return word is not None and not _THING_WORDS.search(word["gap"])
+    return word is not None and not _THING_BETWEEN.search(word["gap"])
 
 
 _CARD_GROUPS = re.compile(
@@ -96,10 +103,11 @@ def kind(span: str, before: str, *, identifiers: bool = True) -> str | None:
         return "payment_card"
     for check, words, alone in BY_FORM.get(shape, ()):
         if check(digits) and ((alone and identifiers and not _epoch(span, size)) or words.search(before)):
-            return "national_id"
+            of_thing = size <= 10 and _THING_BEFORE.search(before) and not words.search(before)
+            return None if of_thing else "national_id"
     if not identifiers and not _after_phone_word(before):
         return None
-    return "phone" if _phone(span, shape, digits, before) else None
+    return "phone" if _phone(span, shape, digits, before) and not _THING_BEFORE.search(before) else None
 
 
 def _phone(span: str, shape: str, digits: str, before: str) -> bool:

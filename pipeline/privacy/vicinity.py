@@ -29,20 +29,26 @@ klient kunddata anvandare kontaktperson asiakas musteri клиент польз�
 """
 
 THINGS = """
-product products item items lineitem lineitems cart basket cartitems sku skus variant variants offer offers
-promotion promotions coupon coupons discount discounts campaign campaigns event events page pages site website brand
-brands category categories collection collections plan plans package file files attachment document asset media
-video videos image images song album book course module feature app apps application extension plugin theme browser
-os platform screen viewport engine cpu gpu network carrier experiment experiments test tests abtest flag flags
-segment segments audience goal goals funnel step steps button buttons link links element elements widget component
-target currenttarget section banner creative ad ads adgroup adset placement keyword form forms template layout tag
-tags topic list lists menu navigation country currency language locale timezone region store stores shop branch
-warehouse venue school company companies organization organisation organizations business brandinfo vendor vendors
-supplier suppliers manufacturer merchant provider publisher advertiser channel source medium partner affiliate
-attribution utm metric metrics measure timing performance resource resources error errors exception stack font fonts
-hotel flight route station airport listing listings job jobs vacancy ticket tickets seat method taxes produkt
-produkte artikel produit produits articles article producto productos articulo articulos prodotto prodotti articolo
-articoli produto produtos produkty produkter tuote tuotteet urun urunler товар товары 商品 产品 상품
+product products item items lineitem lineitems cart basket cartitems sku skus variant variants offer offers promotion
+promotions coupon coupons discount discounts campaign campaigns event events page pages site website brand brands
+category categories collection collections plan plans package file files attachment document asset media video videos
+image images song album book course module feature app apps application extension plugin theme browser os platform
+screen viewport engine cpu gpu network carrier experiment experiments test tests abtest flag flags segment segments
+audience goal goals funnel step steps button buttons link links element elements widget component target currenttarget
+section banner creative ad ads adgroup adset placement keyword form forms template layout tag tags topic list lists
+menu navigation country currency language locale timezone region store stores shop branch warehouse venue school
+company companies organization organisation organizations business brandinfo vendor vendors supplier suppliers
+manufacturer merchant provider publisher advertiser channel source medium partner affiliate attribution utm metric
+metrics measure timing performance resource resources error errors exception stack font fonts hotel flight route
+station airport listing listings job jobs vacancy ticket tickets seat method taxes produkt produkte artikel produit
+produits articles article producto productos articulo articulos prodotto prodotti articolo articoli produto produtos
+produkty produkter tuote tuotteet urun urunler товар товары 商品 产品 상품 playlist playlists restaurant restaurants
+recipe recipes movie movies film films series episode game games show shows podcast style styles color colors colour
+club gym museum gallery magazine journal newspaper blog post posts destination destinations airline cruise ship car
+cars vehicle vehicles model models dealer dealership property properties house room rooms service services
+subscription bundle kit deal deals sale promo label department departments team teams league sport hospital clinic
+bank marke kategorie filiale geschaft laden marque magasin categorie tienda marca categoria negozio loja merk winkel
+sklep marka butik firma unternehmen empresa azienda bedrijf
 """
 
 THING_SIGNS = """
