@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from pipeline.privacy import layout, record
-from pipeline.privacy.layout import OP_BITS, Layout
+from pipeline.privacy.layout import OP_BITS, Layout, Picker, Shape, picker
 from pipeline.privacy.rules import Act, Rule, RuleBook, RuleSet
 from pipeline.privacy.values import Context
 
@@ -30,6 +30,7 @@ _PASSED_ON = frozenset((Act.REDACT, Act.IDENTIFIER, Act.AGENT, Act.ZIP, Act.PSEU
 _OUTRANKED = frozenset((Act.INSPECT, Act.CONTENT, Act.LABEL, Act.NAME, Act.DATE, Act.AGE))
 _QUIET = frozenset((Act.INSPECT, Act.LABEL, Act.NAME, Act.STAMP))
 """Acts that leave numbers alone, unless they are long."""
+_NO_PIECES = picker(())
 
 
 class Place(NamedTuple):
@@ -78,16 +79,48 @@ class Group:
 
 
 @dataclass(slots=True, eq=False)
+class Guess:
+    """A plan, and what a text must have for it: the same names and structure, literals in folded form."""
+
+    plan: Plan
+    fixed: Picker
+    """All pieces but values and those with literals; `expected` is what they are."""
+    expected: tuple[str, ...]
+    folded: list[tuple[int, str]]
+
+    @classmethod
+    def of(cls, plan: Plan, shape: Shape, named: tuple[int, ...], pieces: list[str]) -> Guess:
+        """The guess for texts like `pieces`, whose names have the indexes `named`."""
+        folded = [(2 * number, text) for number, text in enumerate(shape) if not layout.LITERALS.isdisjoint(text)]
+        varying = {index for index, _ in folded}
+        fixed = picker([*named, *(index for index in range(0, len(pieces), 2) if index not in varying)])
+        return cls(plan, fixed, fixed(pieces), folded)
+
+
+class Round(NamedTuple):
+    """Strings that are inspected in one context: how to pick them, and the index, path and scope of each."""
+
+    context: Context
+    pick: Picker
+    strings: list[tuple[int, str, int]]
+
+
+@dataclass(slots=True, eq=False)
 class Plan:
     """Everything to do for a text, by kind of work; the order within a kind is that of the text."""
 
     scopes: int = 0
     """How many events inside a batch have a consent of their own; scope 0 is the record's."""
     consents: list[Step] = field(default_factory=list)
+    said: Picker = _NO_PIECES
+    """The pieces that consent depends on."""
     inspections: dict[Context, list[tuple[int, str, int]]] = field(default_factory=dict)
     """Strings to inspect, by what their names say about them: index, path, scope."""
+    rounds: list[Round] = field(default_factory=list)
+    """The same as `inspections`, ready for use."""
     stamps: list[tuple[int, str, int, Context]] = field(default_factory=list)
     """Times and ids of the event: index, path, scope, and the context to inspect what is neither in."""
+    stamped: Picker = _NO_PIECES
     identifiers: list[tuple[int, str, int, Rule]] = field(default_factory=list)
     """Strings that stay with consent: index, path, scope, rule."""
     steps: list[Step] = field(default_factory=list)
@@ -100,6 +133,8 @@ class Plan:
     """Whether the outermost object has a member that only the engine itself writes."""
     agents: list[tuple[int, str]] = field(default_factory=list)
     """User agents: index, path."""
+    addresses: list[tuple[int, str]] = field(default_factory=list)
+    """Strings in the column ip_address: index, path."""
 
 
 def compile_plan(shape: Layout, names: tuple[str, ...], book: RuleBook, outermost: RuleSet) -> Plan:
@@ -193,6 +228,13 @@ def compile_plan(shape: Layout, names: tuple[str, ...], book: RuleBook, outermos
                 signs |= rule.sign
             place = Place(index, literal, path, scope)
             group = _literal(plan, book, place, code, key, rule, inherited, group)
+    plan.said = picker(sorted({step.place.piece for step in plan.consents}))
+    plan.rounds = [
+        Round(context, picker([index for index, _, _ in strings]), strings)
+        for context, strings in plan.inspections.items()
+        if strings
+    ]
+    plan.stamped = picker([stamp[0] for stamp in plan.stamps])
     return plan
 
 
@@ -270,6 +312,8 @@ def _string(
             plan.identifiers.append((place.piece, place.path, place.scope, rule))
         case Act.AGENT if not reduced:
             plan.agents.append((place.piece, place.path))
+        case Act.ADDRESS:
+            plan.addresses.append((place.piece, place.path))
         case Act.LABEL:
             group = group or Group()
             group.labels.append(place.piece)

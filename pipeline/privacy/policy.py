@@ -72,13 +72,13 @@ class Policy:
         if redaction.ours:
             envelope = open_envelope(text)
             redaction = Redaction(self._engine, envelope.text, outermost, previous_hash=envelope.ip_hash)
-        decision = redaction.decide(self._rules)
-        if self._rules.drop and not decision.analytics:
+        answer = redaction.decide(self._rules)
+        if self._rules.drop and not answer.allowed[0].analytics:
             return Filtered(None, ("consent",))
         redaction.run()
         text = redaction.text()
         paths = envelope.still_there(text, redaction.paths) if envelope else redaction.paths
-        ending = self._ending(tuple(paths), consent.printed(redaction.scope, decision))
+        ending = self._ending(tuple(paths), answer.printed)
         return Filtered((text[:-1] + (ending if '"' in text else ending[1:])).encode(), tuple(redaction.kinds))
 
     def _ending(self, paths: tuple[str, ...], said: str) -> str:
@@ -118,7 +118,7 @@ def _engine(plans: Plans, pseudonyms: Pseudonyms, hash_addresses: bool) -> Engin
     book = plans.book
 
     def nested(text: str, findings: Findings, depth: int) -> str:
-        if record.BACKSLASH in text or record.QUOTE in text or record.BARE in text:
+        if record.BACKSLASH in text or record.QUOTE in text:
             raise UnparsableRecord("a control character stands in a text")
         redaction = Redaction(engine, text, book.any)
         redaction.inside(findings, depth)

@@ -56,12 +56,12 @@ class Rule:
     names_itself: bool = False
     """Whether the name of the member is what must go."""
     marker: str = field(init=False)
-    removed: str = field(init=False)
-    """What stands for an identifier without consent: null for those of sessions and visitors, else the marker."""
+    nulled: bool = field(init=False)
+    """Whether null stands for an identifier without consent, as for those of sessions and visitors, or the marker."""
 
     def __post_init__(self) -> None:
         self.marker = f"[REDACTED:{self.kind}]"
-        self.removed = record.bare("null") if self.kind in ("session_id", "visitor_id") else self.marker
+        self.nulled = self.kind in ("session_id", "visitor_id")
 
 
 class RuleSet(dict[str, "Rule | None"]):

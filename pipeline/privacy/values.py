@@ -41,9 +41,9 @@ _FORMS = (
 )
 _STRONG = re.compile(f"[@\u00b00-9:.M\uff20(<[{{-](?:(?<=[@\u00b0\uff20]){_FORMS})")
 _HINT = re.compile(
-    f"[@%&={{\\[\\\\\\x00\\x01\u00b00-9:.M\uff20(<-](?:(?<=[@%&={{\\[\\\\\\x00\\x01\u00b0\uff20]){_FORMS})"
+    f"[@%&={{\\[\\\\\\x01\\x02\u00b00-9:.M\uff20(<-](?:(?<=[@%&={{\\[\\\\\\x01\\x02\u00b0\uff20]){_FORMS})"
 )
-_ANYTHING = re.compile("[^\\W_a-zA-Z]|[@%&=<(\\[{\\\\\\x00\\x01:]|[^\\x00-\\x7f]")
+_ANYTHING = re.compile("[^\\W_a-zA-Z]|[@%&=<(\\[{\\\\\\x01\\x02:]|[^\\x00-\\x7f]")
 """What a text too long to be examined must not hold. Long runs of it are common, so one character decides."""
 _DIGITS = re.compile("[0-9](?:[ \u00a0\u2009\u202f._\u2010-\u2013/()-]{0,3}[0-9]){6}")
 _LETTERED = re.compile("[0-9](?:(?:[ .-]{0,2}[0-9]){5}|[0-9][A-Ta-t][0-9]{2})")
@@ -64,7 +64,7 @@ _TIMESTAMP = re.compile(
 )
 _URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]{1,15}:)?//\S+|/\S*")
 _ADDRESS = re.compile(r"[^\s\"'<>]++")
-_SINGLE_ADDRESS = re.compile(r"(?:https?://|/)[^\s\"'<>{\[\\\x00\x01]++$")
+_SINGLE_ADDRESS = re.compile(r"(?:https?://|/)[^\s\"'<>{\[\\\x01\x02]++$")
 _QUERY = re.compile("[?#]")
 _QUERY_START = re.compile(r"\?[\w.~-]{1,80}=")
 _ESCAPED = re.compile("%[0-9A-Fa-f]{2}")
@@ -391,8 +391,11 @@ def unquoted(text: str) -> str:
     return text
 
 
-is_stamp = re.compile(f"{_UUID.pattern}|{_TIMESTAMP.pattern}").fullmatch
+_STAMP = f"(?:{_UUID.pattern}|{_TIMESTAMP.pattern})"
+is_stamp = re.compile(_STAMP).fullmatch
 """Whether a whole string is a UUID, a date and time, or a Unix time."""
+are_stamps = re.compile(f'(?:{_STAMP}(?:"{_STAMP})*+)?').fullmatch
+"""The same for several with quotation marks between them."""
 
 
 def redacted(body: str) -> str | None:
@@ -405,8 +408,6 @@ def redacted(body: str) -> str | None:
 
 @lru_cache(maxsize=8192)
 def reduced_agent(body: str) -> str:
-    """A user agent's body, as a piece that prints its reduced form."""
+    """The reduced form of a user agent's body, an object as JSON."""
     agent = agents.reduce(record.unescape(body))
-    return record.bare(
-        f'{{"family":"{agent.family}","major":"{agent.major}","os":"{agent.os}","device":"{agent.device}"}}'
-    )
+    return f'{{"family":"{agent.family}","major":"{agent.major}","os":"{agent.os}","device":"{agent.device}"}}'
