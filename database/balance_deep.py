@@ -17,6 +17,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import dict_row
 
 from database.balance import MOST_NAMED, Imbalance, Window
+from database.ledger.records import manifest_key
 from database.translate import translated
 from pipeline import gzip, rawfile
 from pipeline.errors import PermanentError, PoisonError
@@ -259,7 +260,7 @@ def _check_missing(seen: _Seen, arrived: dict[bytes, str], allowed: dict[Cell, i
 
 
 async def _check_manifest(row: dict[str, object], bucket: ObjectStore, seen: _Seen) -> None:
-    key = f"manifests/{row['client_id']}/{row['run_key']}.json"
+    key = manifest_key(str(row["client_id"]), str(row["run_key"]))
     body = await _get(bucket, key)
     if body is None:
         seen.note("manifest_missing", key, "", "a copy of the manifest", "none")

@@ -1,5 +1,6 @@
 """What the ledger says of one hour of commit time: its chunks, what became of their events, and the objects of now."""
 
+# ruff: noqa: S608 - the columns are a constant
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +12,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
 from database.ledger.chunks import CountKey
-from database.ledger.stream import RawObjectRef
+from database.ledger.stream import RawObjectRef, raw_object_refs
 from pipeline.position import ZERO, Position
 
 
@@ -42,6 +43,12 @@ class CurrentObject:
     sha256: str
     privacy_level: str
     policy_version: str
+
+
+CURRENT_OBJECT = (
+    "o.id, o.chunk_id, o.kind, o.client_id, o.bucket, o.key, o.events, o.sha256, o.privacy_level, o.policy_version"
+)
+"""The columns of a `CurrentObject`, of a row `o`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,9 +100,8 @@ async def hour_state(
         }
         async with connection.cursor(row_factory=class_row(CurrentObject)) as objects:
             await objects.execute(
-                "SELECT id, chunk_id, kind, client_id, bucket, key, events, sha256, privacy_level, policy_version"
-                " FROM pipeline.processed_objects"
-                " WHERE chunk_id = ANY(%s) AND hour = %s AND superseded_by IS NULL ORDER BY id",
+                f"SELECT {CURRENT_OBJECT} FROM pipeline.processed_objects o"
+                " WHERE o.chunk_id = ANY(%s) AND o.hour = %s AND o.superseded_by IS NULL ORDER BY o.id",
                 (found, hour),
             )
             return HourState(hour=hour, chunks=chunks, rows=rows, objects=await objects.fetchall())
@@ -117,15 +123,13 @@ async def raw_objects_of(
     connection: AsyncConnection, hour: datetime, sources: Collection[str], after: Position, until: Position
 ) -> list[RawObjectRef]:
     """Raw objects with events of that hour and those source clients, in the positions (after, until], in order."""
-    async with connection.cursor(row_factory=class_row(RawObjectRef)) as cursor:
-        await cursor.execute(
-            "SELECT o.id, o.bucket, o.key, o.first_position, o.last_position, o.events, o.sha256"
-            " FROM pipeline.raw_objects o WHERE o.last_position > %s AND o.first_position <= %s"
-            " AND EXISTS (SELECT FROM pipeline.raw_counts n WHERE n.raw_object_id = o.id AND n.hour = %s"
-            " AND n.source_client_id = ANY(%s)) ORDER BY o.first_position",
-            (str(after), str(until), hour, list(sources)),
-        )
-        return await cursor.fetchall()
+    return await raw_object_refs(
+        connection,
+        "o.last_position > %s AND o.first_position <= %s"
+        " AND EXISTS (SELECT FROM pipeline.raw_counts n WHERE n.raw_object_id = o.id AND n.hour = %s"
+        " AND n.source_client_id = ANY(%s))",
+        (str(after), str(until), hour, list(sources)),
+    )
 
 
 async def files_of(connection: AsyncConnection, object_ids: Sequence[int]) -> int:
@@ -143,13 +147,9 @@ async def files_of(connection: AsyncConnection, object_ids: Sequence[int]) -> in
 
 async def raw_object_at(connection: AsyncConnection, position: Position) -> RawObjectRef | None:
     """The raw object that holds the event at `position`, if there is such an event."""
-    async with connection.cursor(row_factory=class_row(RawObjectRef)) as cursor:
-        await cursor.execute(
-            "SELECT id, bucket, key, first_position, last_position, events, sha256 FROM pipeline.raw_objects"
-            " WHERE first_position <= %s AND last_position >= %s",
-            (str(position), str(position)),
-        )
-        return await cursor.fetchone()
+    values = (str(position), str(position))
+    found = await raw_object_refs(connection, "o.first_position <= %s AND o.last_position >= %s", values)
+    return found[0] if found else None
 
 
 async def watermark(connection: AsyncConnection) -> datetime | None:

@@ -8,10 +8,9 @@ from datetime import datetime
 from uuid import UUID
 
 from psycopg import AsyncConnection
-from psycopg.rows import class_row
 
 from database.ledger import audit
-from database.ledger.stream import RawObjectRef
+from database.ledger.stream import RawObjectRef, raw_object_refs
 from pipeline.clients import PrivacyLevel
 from pipeline.errors import FencedError
 from pipeline.position import ZERO, Position
@@ -130,29 +129,38 @@ async def commit_chunk(connection: AsyncConnection, chunk: ChunkCommit) -> None:
         )
         if cursor.rowcount != 1:
             raise FencedError(f"{chunk.topic}-{chunk.partition}: another owner was faster")
-        await connection.execute(
-            "INSERT INTO pipeline.chunks (id, topic, partition, generation, first_offset, next_offset,"
-            " first_position, last_position) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-            (
-                chunk.id,
-                chunk.topic,
-                chunk.partition,
-                chunk.generation,
-                min(chunk.before.next_offset, chunk.after.next_offset),
-                chunk.after.next_offset,
-                str(chunk.first_position),
-                str(max(chunk.first_position, chunk.after.last_position)),
-            ),
-        )
-        async with connection.cursor() as many:
-            await many.executemany(
-                "INSERT INTO pipeline.chunk_counts (chunk_id, hour, source_client_id, client_id, disposition, events)"
-                " VALUES (%s, %s, %s, %s, %s, %s)",
-                [(chunk.id, *key, events) for key, events in chunk.counts.items()],
-            )
-        await insert_objects(connection, [(chunk.id, item) for item in chunk.objects])
+        await insert_chunk(connection, chunk)
         # Last: it locks the audit log until the commit.
         await audit_stored(connection, actor="processor", subject=f"chunk {chunk.id}", objects=chunk.objects)
+
+
+async def insert_chunk(connection: AsyncConnection, chunk: ChunkCommit, committed_at: datetime | None = None) -> None:
+    """Enter a chunk, its counts and its objects, inside the caller's transaction; its partition stays where it stands.
+
+    `committed_at`: None is now.
+    """
+    await connection.execute(
+        "INSERT INTO pipeline.chunks (id, topic, partition, generation, first_offset, next_offset, first_position,"
+        " last_position, committed_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, coalesce(%s, now()))",
+        (
+            chunk.id,
+            chunk.topic,
+            chunk.partition,
+            chunk.generation,
+            min(chunk.before.next_offset, chunk.after.next_offset),
+            chunk.after.next_offset,
+            str(chunk.first_position),
+            str(max(chunk.first_position, chunk.after.last_position)),
+            committed_at,
+        ),
+    )
+    counts = [(*key, events) for key, events in chunk.counts.items()]
+    await connection.execute(
+        "INSERT INTO pipeline.chunk_counts (chunk_id, hour, source_client_id, client_id, disposition, events)"
+        " SELECT %s, * FROM unnest(%s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::bigint[])",
+        (chunk.id, *([row[column] for row in counts] for column in range(5))),
+    )
+    await insert_objects(connection, [(chunk.id, item) for item in chunk.objects])
 
 
 async def insert_objects(connection: AsyncConnection, objects: Sequence[tuple[UUID, ProcessedObject]]) -> list[int]:
@@ -214,10 +222,6 @@ async def recorded_until(connection: AsyncConnection) -> Position | None:
 
 async def raw_objects_between(connection: AsyncConnection, after: Position, before: Position) -> list[RawObjectRef]:
     """Raw objects that hold any position in the open interval (after, before), in order."""
-    async with connection.cursor(row_factory=class_row(RawObjectRef)) as cursor:
-        await cursor.execute(
-            "SELECT id, bucket, key, first_position, last_position, events, sha256 FROM pipeline.raw_objects"
-            " WHERE last_position > %s AND first_position < %s ORDER BY first_position",
-            (str(after), str(before)),
-        )
-        return await cursor.fetchall()
+    return await raw_object_refs(
+        connection, "o.last_position > %s AND o.first_position < %s", (str(after), str(before))
+    )

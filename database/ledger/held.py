@@ -1,32 +1,27 @@
 """Objects of held events: what waits until its client can be read again."""
 
+# ruff: noqa: S608 - the columns are a constant
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
 
+from database.ledger.cells import CURRENT_OBJECT, CurrentObject
 from database.ledger.revisions import Rows
 
 _LOCK = 0x68_65_6C_64  # one release at a time; any constant does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeldObject:
-    """An object of one chunk, client and hour, and where its chunk stands in the topic."""
+class HeldObject(CurrentObject):
+    """An object of held events, and where its chunk stands in the topic."""
 
-    id: int
-    chunk_id: UUID
-    client_id: str
     hour: datetime
-    key: str
-    sha256: str
-    events: int
     min_commit_time: datetime
     max_commit_time: datetime
     topic: str
@@ -49,8 +44,8 @@ async def objects_of(connection: AsyncConnection, client_id: str, limit: int) ->
     """The client's held objects of now, oldest first, at most `limit`."""
     async with connection.cursor(row_factory=class_row(HeldObject)) as cursor:
         await cursor.execute(
-            "SELECT o.id, o.chunk_id, o.client_id, o.hour, o.key, o.sha256, o.events, o.min_commit_time,"
-            " o.max_commit_time, k.topic, k.partition, k.first_offset, k.first_position, k.last_position"
+            f"SELECT {CURRENT_OBJECT}, o.hour, o.min_commit_time, o.max_commit_time, k.topic, k.partition,"
+            " k.first_offset, k.first_position, k.last_position"
             " FROM pipeline.processed_objects o JOIN pipeline.chunks k ON k.id = o.chunk_id"
             " WHERE o.kind = 'held' AND o.superseded_by IS NULL AND o.client_id = %s ORDER BY o.hour, o.id LIMIT %s",
             (client_id, limit),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, LiteralString
 
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
@@ -193,34 +193,49 @@ async def commit_raw_object(connection: AsyncConnection, slot: str, epoch: int, 
             (str(raw.last_position), slot, epoch, _text(raw.previous_position)),
         )
         _one(cursor.rowcount)
-        cursor = await connection.execute(
-            "INSERT INTO pipeline.raw_objects (bucket, key, previous_position, first_position, last_position,"
-            " kafka_end_offsets, kafka_end_sequences, events, bytes, sha256, min_commit_time, max_commit_time)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING id",
-            (
-                raw.bucket,
-                raw.key,
-                _text(raw.previous_position),
-                str(raw.first_position),
-                str(raw.last_position),
-                Jsonb({str(p): tail.next_offset for p, tail in raw.kafka_tails.items()}),
-                Jsonb({str(p): tail.last_sequence for p, tail in raw.kafka_tails.items()}),
-                raw.events,
-                raw.bytes,
-                raw.sha256,
-                raw.min_commit_time,
-                raw.max_commit_time,
-            ),
-        )
-        row = await cursor.fetchone()
-        assert row is not None
-        async with connection.cursor() as counts:
-            await counts.executemany(
-                "INSERT INTO pipeline.raw_counts (raw_object_id, hour, source_client_id, events)"
-                " VALUES (%s, %s, %s, %s)",
-                [(row[0], hour, client, events) for (hour, client), events in raw.counts.items()],
-            )
+        return await insert_raw_object(connection, raw)
+
+
+async def insert_raw_object(connection: AsyncConnection, raw: RawObject, exported_at: datetime | None = None) -> int:
+    """Enter `raw` and its counts, inside the caller's transaction; returns its id. `exported_at`: None is now."""
+    offsets, sequences = tail_columns(raw.kafka_tails)
+    cursor = await connection.execute(
+        "INSERT INTO pipeline.raw_objects (bucket, key, previous_position, first_position, last_position,"
+        " kafka_end_offsets, kafka_end_sequences, events, bytes, sha256, min_commit_time, max_commit_time, exported_at)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, coalesce(%s, now())) RETURNING id",
+        (
+            raw.bucket,
+            raw.key,
+            _text(raw.previous_position),
+            str(raw.first_position),
+            str(raw.last_position),
+            offsets,
+            sequences,
+            raw.events,
+            raw.bytes,
+            raw.sha256,
+            raw.min_commit_time,
+            raw.max_commit_time,
+            exported_at,
+        ),
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    counts = [(hour, client, events) for (hour, client), events in raw.counts.items()]
+    await connection.execute(
+        "INSERT INTO pipeline.raw_counts (raw_object_id, hour, source_client_id, events)"
+        " SELECT %s, * FROM unnest(%s::timestamptz[], %s::text[], %s::bigint[])",
+        (row[0], *([count[column] for count in counts] for column in range(3))),
+    )
     return int(row[0])
+
+
+def tail_columns(tails: Mapping[int, KafkaTail]) -> tuple[Jsonb, Jsonb]:
+    """`tails` as the columns kafka_end_offsets and kafka_end_sequences."""
+    return (
+        Jsonb({str(p): tail.next_offset for p, tail in tails.items()}),
+        Jsonb({str(p): tail.last_sequence for p, tail in tails.items()}),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,17 +251,26 @@ class RawObjectRef:
     sha256: str
 
 
+async def raw_object_refs(
+    connection: AsyncConnection, condition: LiteralString, values: Sequence[object], *, limit: int | None = None
+) -> list[RawObjectRef]:
+    """Raw objects, in order, for which `condition` holds: SQL about the row `o`, with a placeholder for each value."""
+    async with connection.cursor(row_factory=class_row(RawObjectRef)) as cursor:
+        await cursor.execute(
+            "SELECT o.id, o.bucket, o.key, o.first_position, o.last_position, o.events, o.sha256"  # noqa: S608 - literals
+            f" FROM pipeline.raw_objects o WHERE {condition} ORDER BY o.first_position LIMIT %s",
+            (*values, limit),
+        )
+        return await cursor.fetchall()
+
+
 async def unstamped_objects(connection: AsyncConnection) -> AsyncIterator[RawObjectRef]:
     """Raw objects whose rows don't carry raw_exported_at yet, oldest first; no transaction is open between two."""
     after = str(ZERO)
     while True:
-        async with connection.cursor(row_factory=class_row(RawObjectRef)) as cursor:
-            await cursor.execute(
-                "SELECT id, bucket, key, first_position, last_position, events, sha256 FROM pipeline.raw_objects"
-                " WHERE stamped_at IS NULL AND first_position > %s ORDER BY first_position LIMIT %s",
-                (after, _PAGE),
-            )
-            page = await cursor.fetchall()
+        page = await raw_object_refs(
+            connection, "o.stamped_at IS NULL AND o.first_position > %s", (after,), limit=_PAGE
+        )
         for ref in page:
             yield ref
         if len(page) < _PAGE:

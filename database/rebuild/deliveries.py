@@ -17,13 +17,12 @@ from urllib.parse import unquote
 import orjson
 from psycopg import AsyncConnection
 
-from database.ledger.records import PLANS, Plan, PlannedFile, decode_plan, plan_name
+from database.ledger.records import MANIFESTS, PLANS, Plan, PlannedFile, decode_plan, plan_name
 from database.rebuild.report import Report
 from pipeline.errors import PermanentError, PoisonError
 from pipeline.s3 import ObjectStore
 
-MANIFESTS = "manifests/"
-_MANIFEST_KEY = re.compile(r"manifests/([^/]+)/([^/]+)\.json")
+_MANIFEST_KEY = re.compile(rf"{MANIFESTS}([^/]+)/([^/]+)\.json")
 
 RunName = tuple[str, str]
 """(client_id, run_key)."""

@@ -12,13 +12,13 @@ from uuid import UUID
 
 from psycopg import AsyncConnection
 
+from database.ledger import chunks
 from database.ledger.chunks import ChunkCommit, ConsumerPosition
 from database.ledger.records import CHUNKS, decode_chunk
 from database.rebuild.choose import Step, choose
 from database.rebuild.report import Report
 from pipeline import logs
 from pipeline.errors import PermanentError, PoisonError
-from pipeline.position import Position
 from pipeline.s3 import ObjectStore
 
 log = logs.get(__name__)
@@ -47,18 +47,18 @@ async def restore(
     cursor = await ledger.execute("SELECT id FROM pipeline.chunks")
     known = {row[0] for row in await cursor.fetchall()}
     report.known["chunks"] = len(known)
-    stands = await _stands(ledger)
     by_partition: dict[TopicPartition, list[ChunkFound]] = defaultdict(list)
     for found in await _found(bucket, report):
         by_partition[found.commit.topic, found.commit.partition].append(found)
+    stands = {topic: await chunks.stands(ledger, topic) for topic in {topic for topic, _ in by_partition}}
     entered: list[ChunkFound] = []
     for partition, records in sorted(by_partition.items()):
         taken, stand = _committed(partition, records, known, delivered, report)
         for found in taken:
             if found.commit.id not in known:
-                await _insert(ledger, found)
+                await chunks.insert_chunk(ledger, found.commit, found.modified_at)
                 entered.append(found)
-        before = stands.get(partition)
+        before = stands[partition[0]].get(partition[1])
         if before is None:
             await _set_retired(ledger, partition, taken[0].commit.before.last_sequence + 1)
         if before is None or _order(_place(stand)) > _order(_place(before)):  # repeats move the offset alone
@@ -109,18 +109,6 @@ def _order(place: Any) -> tuple[int, int]:
     return last_sequence, next_offset
 
 
-async def _stands(ledger: AsyncConnection) -> dict[TopicPartition, ConsumerPosition]:
-    cursor = await ledger.execute(
-        "SELECT topic, partition, next_offset, last_sequence, last_position::text FROM pipeline.consumer_positions"
-    )
-    return {
-        (row[0], row[1]): ConsumerPosition(
-            next_offset=row[2], last_sequence=row[3], last_position=Position.parse(row[4])
-        )
-        for row in await cursor.fetchall()
-    }
-
-
 async def _found(bucket: ObjectStore, report: Report) -> list[ChunkFound]:
     listed = [item async for item in bucket.list(CHUNKS)]
     slots = asyncio.Semaphore(READ_AT_ONCE)
@@ -137,42 +125,6 @@ async def _found(bucket: ObjectStore, report: Report) -> list[ChunkFound]:
         reads = [tasks.create_task(read(item.key, item.modified_at)) for item in listed]
     log.info("database.rebuild.chunks", records=len(reads))
     return [found for task in reads if (found := task.result()) is not None]
-
-
-async def _insert(ledger: AsyncConnection, found: ChunkFound) -> None:
-    chunk = found.commit
-    await ledger.execute(
-        "INSERT INTO pipeline.chunks (id, topic, partition, generation, first_offset, next_offset, first_position,"
-        " last_position, committed_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        (
-            chunk.id,
-            chunk.topic,
-            chunk.partition,
-            chunk.generation,
-            min(chunk.before.next_offset, chunk.after.next_offset),
-            chunk.after.next_offset,
-            str(chunk.first_position),
-            str(max(chunk.first_position, chunk.after.last_position)),
-            found.modified_at,
-        ),
-    )
-    counts = [(*key, events) for key, events in chunk.counts.items()]
-    await ledger.execute(
-        "INSERT INTO pipeline.chunk_counts (chunk_id, hour, source_client_id, client_id, disposition, events)"
-        " SELECT %s, * FROM unnest(%s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::bigint[])",
-        (chunk.id, *([row[column] for row in counts] for column in range(5))),
-    )
-    async with ledger.cursor() as many:
-        await many.executemany(
-            "INSERT INTO pipeline.processed_objects (chunk_id, kind, client_id, hour, bucket, key, events, bytes,"
-            " sha256, privacy_level, policy_version, min_commit_time, max_commit_time)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-            [
-                (chunk.id, item.kind, item.client_id, item.hour, item.bucket, item.key, item.events, item.bytes,
-                 item.sha256, item.privacy_level, item.policy_version, item.min_commit_time, item.max_commit_time)
-                for item in chunk.objects
-            ],
-        )  # fmt: skip
 
 
 async def _set_retired(ledger: AsyncConnection, partition: TopicPartition, events: int) -> None:

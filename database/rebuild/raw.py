@@ -11,11 +11,10 @@ from datetime import datetime
 from typing import Any
 
 from psycopg import AsyncConnection
-from psycopg.types.json import Jsonb
 
 from database.cleaner.record import RecordError, identity
 from database.ledger.records import LAYOUTS, History, parse_history, parse_tails
-from database.ledger.stream import KafkaTail
+from database.ledger.stream import KafkaTail, RawObject, insert_raw_object, tail_columns
 from database.rebuild.choose import Step, Way, choose
 from database.rebuild.report import Report
 from pipeline import logs, rawfile
@@ -242,39 +241,29 @@ async def _insert(
     counts: Mapping[tuple[datetime, str], int],
     state: str,
 ) -> None:
-    cursor = await ledger.execute(
-        "INSERT INTO pipeline.raw_objects (bucket, key, previous_position, first_position, last_position,"
-        " kafka_end_offsets, kafka_end_sequences, events, bytes, sha256, min_commit_time, max_commit_time, exported_at,"
-        " verified_at, stamped_at, deleted_at, gone_rows) VALUES (%(bucket)s, %(key)s, %(previous)s, %(first)s,"
-        " %(last)s, %(offsets)s, %(sequences)s, %(events)s, %(bytes)s, %(sha256)s, %(min)s, %(max)s, %(exported)s,"
-        " CASE WHEN %(state)s <> 'unverified' THEN now() END,"
-        " CASE WHEN %(state)s IN ('stamped', 'deleted') THEN now() END,"
-        " CASE WHEN %(state)s = 'deleted' THEN now() END,"
-        " CASE WHEN %(state)s = 'deleted' THEN %(events)s::bigint END) RETURNING id",
-        {
-            "bucket": bucket,
-            "key": item.key,
-            "previous": item.previous,
-            "first": item.first,
-            "last": item.last,
-            "offsets": Jsonb({str(p): tail.next_offset for p, tail in tails.items()}),
-            "sequences": Jsonb({str(p): tail.last_sequence for p, tail in tails.items()}),
-            "events": item.events,
-            "bytes": item.bytes,
-            "sha256": item.sha256,
-            "min": time_of(item.min_commit_time),
-            "max": time_of(item.max_commit_time),
-            "exported": item.modified_at,
-            "state": state,
-        },
+    raw = RawObject(
+        bucket=bucket,
+        key=item.key,
+        previous_position=Position.parse(item.previous) if item.previous else None,
+        first_position=Position.parse(item.first),
+        last_position=Position.parse(item.last),
+        kafka_tails=tails,
+        events=item.events,
+        bytes=item.bytes,
+        sha256=item.sha256,
+        min_commit_time=time_of(item.min_commit_time),
+        max_commit_time=time_of(item.max_commit_time),
+        counts=counts,
     )
-    row = await cursor.fetchone()
-    assert row is not None
-    await ledger.execute(
-        "INSERT INTO pipeline.raw_counts (raw_object_id, hour, source_client_id, events)"
-        " SELECT %s, * FROM unnest(%s::timestamptz[], %s::text[], %s::bigint[])",
-        (row[0], [hour for hour, _ in counts], [client for _, client in counts], list(counts.values())),
-    )
+    id_ = await insert_raw_object(ledger, raw, item.modified_at)
+    if state != "unverified":
+        await ledger.execute(
+            "UPDATE pipeline.raw_objects SET verified_at = now(),"
+            " stamped_at = CASE WHEN %(state)s IN ('stamped', 'deleted') THEN now() END,"
+            " deleted_at = CASE WHEN %(state)s = 'deleted' THEN now() END,"
+            " gone_rows = CASE WHEN %(state)s = 'deleted' THEN events END WHERE id = %(id)s",
+            {"state": state, "id": id_},
+        )
 
 
 def tails_after(
@@ -312,9 +301,5 @@ async def set_tails(ledger: AsyncConnection, last: RawFound, tails: Mapping[int,
     await ledger.execute(
         "UPDATE pipeline.raw_objects SET kafka_end_offsets = %s, kafka_end_sequences = %s"
         " WHERE key = %s OR kafka_end_offsets = '{}'",
-        (
-            Jsonb({str(p): tail.next_offset for p, tail in tails.items()}),
-            Jsonb({str(p): tail.last_sequence for p, tail in tails.items()}),
-            last.key,
-        ),
+        (*tail_columns(tails), last.key),
     )

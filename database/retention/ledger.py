@@ -10,7 +10,7 @@ from datetime import datetime
 
 from psycopg import AsyncConnection
 
-from database.ledger.records import chunk_key, plan_key
+from database.ledger.records import chunk_key, manifest_key, plan_key
 
 BATCH = 200
 """Chunks, objects or runs of one transaction: with a hundred counts each it takes a third of a second."""
@@ -51,7 +51,7 @@ async def retire_deliveries(connection: AsyncConnection, horizon: datetime) -> t
         "DELETE FROM pipeline.sync_runs WHERE id = ANY(%s)",
     ):
         await connection.execute(query, (ids,))
-    keys = [key for _, client, run in rows for key in (plan_key(client, run), f"manifests/{client}/{run}.json")]
+    keys = [key for _, client, run in rows for key in (plan_key(client, run), manifest_key(client, run))]
     return len(ids), keys
 
 
