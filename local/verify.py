@@ -205,14 +205,14 @@ async def _check_file(bucket: _Bucket, access: Access, file: File, comparison: C
             return
         size = body.seek(0, 2)
         body.seek(0)
-        if sha256 != file.sha256 or (file.bytes is not None and size != file.bytes):
+        if sha256 != file.sha256 or size != file.bytes:
             tally.note("broken", f"{file.key} has other bytes than its manifest says")
         try:
             events = await asyncio.to_thread(_add_lines, body, access.client_id, comparison)
         except (OSError, EOFError, zlib.error):
             tally.note("broken", f"{file.key} is not a whole gzip file")
             return
-        if file.events is not None and events != file.events:
+        if events != file.events:
             tally.note("broken", f"{file.key} has {events} events, its manifest says {file.events}")
 
 

@@ -18,12 +18,21 @@ class ManifestError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
-    """A file as the manifests describe it. `events` and `bytes` are None when a replacement doesn't state them."""
+    """A file as the manifests describe it."""
 
     key: str
     sha256: str
-    events: int | None
-    bytes: int | None
+    events: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replacement:
+    """A file that was written anew, and what it took the place of: under another key when the prefix was changed."""
+
+    file: File
+    old_key: str
+    old_sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +49,7 @@ class Manifest:
 
     run_key: str
     files: tuple[File, ...]
-    replaced: tuple[File, ...]
+    replaced: tuple[Replacement, ...]
     previous: Link | None
 
 
@@ -73,30 +82,37 @@ def read_manifest(body: bytes, *, client_id: str, prefix: str, sha256: str | Non
 
 
 def files_of(newest_first: Iterable[Manifest]) -> dict[str, File]:
-    """What the bucket must hold by key: all files of the chain, with the later replacements of their content.
+    """What the bucket must hold by key: all files of the chain, as the later replacements left them.
 
-    Raises ManifestError when a key is given to a second file, or when what is replaced was never there.
+    What was replaced from another key no longer counts; it may still lie there, or in the bucket before. Raises
+    ManifestError when a key is given to a second file, or when what is replaced was not there.
     """
     files: dict[str, File] = {}
     for manifest in reversed(list(newest_first)):
         for file in manifest.files:
-            if file.key in files:
-                raise ManifestError(f"{manifest.run_key} lists a key a second time: {file.key}")
-            files[file.key] = file
-        for file in manifest.replaced:
-            if file.key not in files:
-                raise ManifestError(f"{manifest.run_key} replaces a file that was never listed: {file.key}")
-            files[file.key] = file
+            _add(files, manifest, file)
+        for item in manifest.replaced:
+            old = files.pop(item.old_key, None)
+            if old is None:
+                raise ManifestError(f"{manifest.run_key} replaces a file that was never listed: {item.old_key}")
+            if old.sha256 != item.old_sha256:
+                raise ManifestError(f"{manifest.run_key} replaces other content than was there: {item.old_key}")
+            _add(files, manifest, item.file)
     return files
+
+
+def _add(files: dict[str, File], manifest: Manifest, file: File) -> None:
+    if file.key in files:
+        raise ManifestError(f"{manifest.run_key} lists a key a second time: {file.key}")
+    files[file.key] = file
 
 
 def _file(values: dict[str, Any]) -> File:
     return File(key=values["key"], sha256=values["sha256"], events=int(values["events"]), bytes=int(values["bytes"]))
 
 
-def _replaced(values: dict[str, Any]) -> File:
-    sha256 = values.get("new_sha256") or values["sha256"]
-    return File(key=values["key"], sha256=sha256, events=values.get("events"), bytes=values.get("bytes"))
+def _replaced(values: dict[str, Any]) -> Replacement:
+    return Replacement(file=_file(values), old_key=values["old_key"], old_sha256=values["old_sha256"])
 
 
 def _link(values: dict[str, Any], prefix: str) -> Link:

@@ -236,16 +236,27 @@ def read(body: bytes, sha256: str | None = None) -> Manifest:
     return read_manifest(body, client_id="c", prefix="p/", sha256=sha256)
 
 
+def replacement(key: str, *, old_key: str, sha256: str = "bb", old_sha256: str = "aa") -> dict[str, Any]:
+    return {**described(key, sha256), "events": 1, "old_key": old_key, "old_sha256": old_sha256, "old_events": 2}
+
+
 def test_files_of_a_chain_with_a_replacement() -> None:
     first = manifest("r1", [described("a"), described("b")])
-    replaced = [{"key": "a", "old_sha256": "aa", "new_sha256": "bb", "events": 1, "bytes": 9}]
-    second = manifest("r2", [described("c")], first, replaced=replaced)
+    second = manifest("r2", [described("c")], first, replaced=[replacement("a", old_key="a")])
     newest = read(second)
     assert newest.previous is not None
     assert newest.previous.key == "p/manifests/r1.json"
     files = files_of([newest, read(first, newest.previous.sha256)])
     assert sorted(files) == ["a", "b", "c"]
-    assert files["a"] == File(key="a", sha256="bb", events=1, bytes=9)
+    assert files["a"] == File(key="a", sha256="bb", events=1, bytes=30)
+
+
+def test_file_replaced_after_a_change_of_the_prefix_counts_under_its_new_key_alone() -> None:
+    first = read(manifest("r1", [described("old/a"), described("old/b")]))
+    second = read(manifest("r2", [], replaced=[replacement("new/a", old_key="old/a")]))
+    third = read(manifest("r3", [], replaced=[replacement("new/a", old_key="new/a", sha256="cc", old_sha256="bb")]))
+    files = files_of([third, second, first])
+    assert {key: file.sha256 for key, file in files.items()} == {"old/b": "aa", "new/a": "cc"}
 
 
 def test_link_by_run_key_is_followed_too() -> None:
@@ -281,6 +292,11 @@ def test_chain_that_contradicts_itself_is_refused() -> None:
     twice = read(manifest("r1", [described("a"), described("a")]))
     with pytest.raises(ManifestError, match="second time"):
         files_of([twice])
-    nothing = read(manifest("r1", [], replaced=[{"key": "a", "sha256": "bb"}]))
-    with pytest.raises(ManifestError, match="never listed"):
-        files_of([nothing])
+    first = read(manifest("r1", [described("a"), described("b")]))
+    for item, words in (
+        (replacement("x", old_key="x"), "never listed"),
+        (replacement("b", old_key="a"), "second time"),
+        (replacement("a", old_key="a", old_sha256="cc"), "other content"),
+    ):
+        with pytest.raises(ManifestError, match=words):
+            files_of([read(manifest("r2", [], replaced=[item])), first])
