@@ -138,18 +138,23 @@ def ibans(text: str, found: list[str]) -> str:
 def lettered_ids(text: str, found: list[str]) -> str:
     """`text` without national ids that mix letters and digits."""
 
-    def replace(match: re.Match[str]) -> str:
+    out: list[str] = []
+    done = 0
+    match = _LETTERED.search(text)
+    while match:
         identity = LETTERED[match.lastgroup or ""]
         compact = "".join(char for char in match[0].upper() if char not in identity.separators)
         before = text[max(0, match.start() - 40) : match.start()]
-        if not _right(identity, compact, before) and not any(
+        if _right(identity, compact, before) or any(
             pattern.fullmatch(match[0]) and _right(other, compact, before) for other, pattern in _EACH
         ):
-            return match[0]
-        found.append("national_id")
-        return "[REDACTED:national_id]"
-
-    return _LETTERED.sub(replace, text)
+            found.append("national_id")
+            out.append(f"{text[done : match.start()]}[REDACTED:national_id]")
+            done = match.end()
+            match = _LETTERED.search(text, done)
+        else:  # another may begin inside
+            match = _LETTERED.search(text, match.start() + 1)
+    return "".join(out) + text[done:] if out else text
 
 
 def _right(identity: Lettered, compact: str, before: str) -> bool:

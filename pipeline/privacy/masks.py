@@ -28,7 +28,8 @@ _ENTITY = re.compile(
     "&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|(?:commat|period|nbsp|lpar|rpar|plus|hyphen|dash|ndash|sol|colon|lowbar|num"
     "|amp|quot|apos|lt|gt|equals|percnt|comma|semi|shy|zwnj|zwj)(?=;));?"
 )
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|u\{([0-9a-fA-F]{1,6})\})")
+_QUOTED = re.compile(r'\\(["\\/])')
+_ESCAPE = re.compile(r"\\[nrt]|\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|u\{([0-9a-fA-F]{1,6})\})")
 
 # The first two characters say that a byte below 128 begins and another follows: three of four other words don't.
 _BASE64 = re.compile("(?<![A-Za-z0-9+_-])[A-Za-f][A-HQ-Xg-nw-z0-3][A-Za-z0-9+/_-]{10,}+={0,2}")
@@ -77,10 +78,12 @@ def _escapes(text: str) -> str | None:
 
 
 def _quoted(text: str) -> str | None:
-    return text.replace('\\"', '"') if '\\"' in text else None
+    return _QUOTED.sub(r"\1", text) if '\\"' in text else None
 
 
 def _character(match: re.Match[str]) -> str:
+    if len(match[0]) == 2:
+        return " "
     code = int(match[1] or match[2] or match[3], 16)
     char = chr(code) if code <= 0x10FFFF else ""
     return char if char.isprintable() and char else match[0]

@@ -155,7 +155,7 @@ def _epoch(span: str, size: int) -> bool:
 
 
 def _unwrapped(span: str) -> tuple[str, str, str]:
-    """A candidate without the brackets around all of it, or without a closing one that none opens."""
+    """A candidate without the brackets around all of it, or without one that has no partner."""
     depth = 0
     for index, char in enumerate(span):
         if char in "()":
@@ -164,8 +164,10 @@ def _unwrapped(span: str) -> tuple[str, str, str]:
                 return "(", span[1:-1], ")"
             if depth == 0 and span[0] == "(":
                 break
-    if span.count(")") > span.count("(") and span[-1] == ")":
+    if depth < 0 and span[-1] == ")":
         return "", span[:-1], ")"
+    if depth > 0 and span[0] == "(":
+        return "(", span[1:], ""
     return "", span, ""
 
 

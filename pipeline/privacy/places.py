@@ -15,7 +15,8 @@ _MAC = re.compile(
 )
 _IPV4 = re.compile(r"[0-9](?<![^\W_].)(?<![.-].)[0-9]{0,2}(?:\.[0-9]{1,3}){3}(?![^\W_]|-[^\W_]|\.[0-9])")
 _VERSION = re.compile(
-    r"(?:(?<![^\s(;,=])[A-Za-z][\w.+-]{0,20}/|\bv(?:er(?:sion)?)?[.:]? ?"
+    r"(?:(?<![^\s(;,=])(?=[\w.+-]{0,20}(?-i:[A-Z])|nginx|curl|wget|node|npm|php|python|okhttp|axios|java|go|dart|ruby|perl|lib)"
+    r"[A-Za-z][\w.+-]{0,20}/|\bv(?:er(?:sion)?)?[.:]? ?"
     r"|(?:version|build|release|firmware|driver|sdk|update)\W{0,3}"
     r"|(?:chapter|section|paragraph|clause|article|figure|table|step|rule|annex|kapitel|abschnitt|absatz|§)\W{0,2})$",
     re.IGNORECASE,
