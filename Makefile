@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null && $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 SECONDS_ARG := $(if $(filter command,$(firstword $(origin SECONDS))),$(SECONDS),)
 
-.PHONY: setup demo test check format chaos bench deploy lock clean
+.PHONY: setup demo test check format chaos native bench deploy lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -39,12 +39,23 @@ format: $(VENV)/.ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-## make bench              measure streamer, processor and syncer; JSON in .local/bench
+## make native             compile the hot modules: build/native/lib holds all packages, ready to run
+native: $(VENV)/.ready
+	@command -v cc > /dev/null || { echo "no C compiler here (Debian: apt-get install gcc): the services run as plain Python"; exit 2; }
+	rm -rf build/native
+	NATIVE=build/native $(BIN)/python setup.py -q build
+
+# The compiled build, as images run it; plain Python where there is no compiler.
+bench: BENCH = $(if $(shell command -v cc),PYTHONPATH=build/native/lib:. $(BIN)/python -P,$(BIN)/python) -m bench
+## make bench              measure streamer, processor and syncer, compiled and as plain Python; JSON in .local/bench
 bench: $(VENV)/.ready $(VENV)/peer/.ready
 	@mkdir -p .local/bench
-	$(BIN)/python -m bench streamer > .local/bench/streamer.json
-	$(BIN)/python -m bench processor > .local/bench/processor.json
-	$(BIN)/python -m bench syncer > .local/bench/syncer.json
+	@$(MAKE) --no-print-directory native || true
+	$(BENCH) streamer > .local/bench/streamer.json
+	$(BENCH) processor > .local/bench/processor.json
+	$(BENCH) syncer > .local/bench/syncer.json
+	$(BIN)/python -m bench streamer --no-latency > .local/bench/streamer-plain.json
+	$(BIN)/python -m bench privacy > .local/bench/privacy-plain.json
 	@cat .local/bench/*.json
 
 ## make deploy [DRY_RUN=1]  AWS and a cluster, by the variables that docs/operations.md lists

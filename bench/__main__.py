@@ -10,6 +10,7 @@ import platform
 import sys
 
 from bench import cleaner, privacy, processor, streamer, syncer
+from streamer.rows import COMPILED
 
 
 def main() -> int:
@@ -28,6 +29,7 @@ def main() -> int:
         parts_with_servers = {"streamer": streamer, "processor": processor, "syncer": syncer, "cleaner": cleaner}
         results = asyncio.run(parts_with_servers[options.part].main(options))
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "load": os.getloadavg()[0]}
+    machine["compiled"] = COMPILED
     print(json.dumps({"part": options.part, "machine": machine, "results": results}, indent=2))
     return 0
 

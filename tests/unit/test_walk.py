@@ -1,13 +1,16 @@
 """Both ways to take a row apart, the one for the compiled build and the one for plain Python, give the same."""
 
+import os
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import pipeline.privacy.redaction
 from streamer.pgoutput import Column, DecodeError
-from streamer.rows import Encode, walked, written
+from streamer.rows import COMPILED, Encode, walked, written
 from streamer.types import SqlType
 from streamer.walk import is_plain
 
@@ -41,6 +44,12 @@ def outcome(encode: Encode, data: bytes) -> object:
         return encode(data, 0)
     except (DecodeError, IndexError, ValueError, struct.error):
         return "refused"
+
+
+def test_these_modules_are_of_the_build_that_was_asked_for() -> None:
+    asked = bool(os.environ.get("COMPILED_BUILD"))
+    assert asked is COMPILED
+    assert (Path(pipeline.privacy.redaction.__file__).suffix == ".so") is asked
 
 
 @settings(max_examples=100, deadline=None)
