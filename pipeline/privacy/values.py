@@ -233,12 +233,19 @@ class Values:
     def _deep(self, text: str, context: Context, found: Findings, depth: int) -> str:
         if depth >= _DEEPEST:
             return self._detect(text, context, found)
-        if "{" in text or "[" in text:
+        if '"' in text and ("{" in text or "[" in text):
             start, end = embedded.whole(text)
             try:
-                return text[:start] + self._nested(text[start:end], found, depth + 1) + text[end:]
+                inner = self._nested(text[start:end], found, depth + 1)
             except UnparsableRecord:
                 text = self._documents(text, found, depth + 1)
+            else:
+                before, behind = text[:start], text[end:]
+                return self._plain(before, context, found, depth) + inner + self._plain(behind, context, found, depth)
+        return self._plain(text, context, found, depth) if text else text
+
+    def _plain(self, text: str, context: Context, found: Findings, depth: int) -> str:
+        """`text`, which is no JSON, without what stands in it, as it is, encoded or in disguise."""
         if "=" in text and self._has_parameter(text):
             text = _PARAMETER.sub(lambda match: self._one_parameter(match, context, found, depth), text)
         if "%" in text and _ESCAPED.search(text):
