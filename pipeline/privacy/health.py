@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.privacy import checks
+from pipeline.privacy import checks, labels
 
 SMALL_ZIP3 = frozenset(
     (
@@ -64,8 +64,8 @@ _DATE = re.compile(
 _DATE_IN_WORDS = re.compile(
     rf"(?<![\w.-])(?:(?:3[01]|[12][0-9]|0?[1-9])(?:st|nd|rd|th|\.|er|º)?[ -](?:of |de )?"
     rf"(?:{_MONTH})\.?(?:[ ,-]+(?:de )?{_YEAR})?"
-    rf"|(?:{_MONTH})\.? (?:3[01]|[12][0-9]|0?[1-9])(?:st|nd|rd|th)?(?:,? {_YEAR})?"
-    rf"|(?:{_MONTH})\.? {_YEAR})(?![\w-]|[.][0-9])",
+    rf"|(?:{_MONTH})\.?[ -](?:3[01]|[12][0-9]|0?[1-9])(?:st|nd|rd|th)?(?:(?:,? |-){_YEAR})?"
+    rf"|(?:3[01]|[12][0-9]|0[1-9])(?:{_MONTH}){_YEAR}|(?:{_MONTH})\.? {_YEAR})(?![\w-]|[.][0-9])",
     re.IGNORECASE,
 )
 _AGE = re.compile(
@@ -74,33 +74,14 @@ _AGE = re.compile(
     r"|jahre(?: alt)?|ans|años|anni|anos|jaar(?: oud)?|lat|år(?: gammal)?)(?!\w)"
 )
 _AGED = re.compile(
-    r"(?<![a-z])(?:age[ds]?|alter|turn(?:ing|ed|s)|i am|i'm|s?he is)(?: is| of|:)? ?"
+    r"(?<![a-z])(?:age[ds]?|alter|turn(?:ing|ed|s)|i am|i'm|s?he is)(?: is| of|:|=)? ?"
     r"((?:9[0-9]|1[0-4][0-9])(?![\w%-]|\.[0-9]))"
-)
-_KINDS = {
-    **dict.fromkeys(
-        ("mrn", "medical record", "med rec", "chart", "patient", "patient id", "encounter", "hospital", "admission"),
-        "medical_record",
-    ),
-    **dict.fromkeys(
-        ("health plan", "member id", "membership id", "member", "policy", "beneficiary", "insurance"), "health_plan"
-    ),
-    **dict.fromkeys(("subscriber", "medicare", "medicaid", "mbi", "group"), "health_plan"),
-    **dict.fromkeys(("account", "acct", "a/c", "konto", "kontonummer", "compte", "cuenta", "conto"), "account"),
-    **dict.fromkeys(("licence", "license", "certificate", "npi", "dea", "dl#", "dl"), "licence"),
-    **dict.fromkeys(("plate", "license plate", "licence plate", "vin"), "vehicle"),
-    **dict.fromkeys(("serial", "s/n", "imei", "udi", "device", "implant", "meid", "iccid"), "device"),
-}
-_LABELLED = re.compile(
-    "(" + "|".join(sorted(_KINDS, key=len, reverse=True)) + r")"
-    r"(?:(?: (?:no|nr|number|num|id|code))?\.?\s?[:#=]{0,2}\s?#?(?=[a-z-]{0,8}[0-9])|s?[/_-](?=[a-z]{0,3}-?[0-9]{5}))"
-    r"([a-z0-9][a-z0-9-]{3,24})(?![\w-])"
 )
 _MBI_LETTER = "[AC-HJ-KM-NP-RT-Y]"
 _MBI = re.compile(
-    rf"[1-9](?<![\w-].){_MBI_LETTER}[0-9AC-HJ-KM-NP-RT-Y][0-9]-?{_MBI_LETTER}[0-9AC-HJ-KM-NP-RT-Y][0-9]-?{_MBI_LETTER}{{2}}[0-9]{{2}}(?![\w-])"
+    rf"[1-9](?<!\w.){_MBI_LETTER}[0-9AC-HJ-KM-NP-RT-Y][0-9]-?{_MBI_LETTER}[0-9AC-HJ-KM-NP-RT-Y][0-9]-?{_MBI_LETTER}{{2}}[0-9]{{2}}(?![\w-])"
 )
-_VIN = re.compile(r"[A-HJ-NPR-Z0-9](?<![\w-].)[A-HJ-NPR-Z0-9]{16}(?![\w-])")
+_VIN = re.compile(r"[A-HJ-NPR-Z0-9](?<!\w.)[A-HJ-NPR-Z0-9]{16}(?![\w-])")
 _IMEI = re.compile(r"[0-9](?<![\w-].)[0-9][- ]?[0-9]{6}[- ]?[0-9]{6}[- ]?[0-9](?![\w-])")
 _STREET_KINDS = (
     "street|st|avenue|ave|road|rd|boulevard|blvd|lane|ln|drive|dr|court|ct|circle|cir|place|pl|terrace|ter|way|parkway|pkwy|highway|hwy"
@@ -118,23 +99,19 @@ _STREET = re.compile(
     r" (?:[\w'.-]{1,24} ?){1,5}",
     re.IGNORECASE,
 )
-_PLATE = re.compile(
-    r"(?<![a-z])(?:plate|kennzeichen)(?: (?:no|nr|number))?\.?[ :#=]{1,3}"
-    r"((?=[a-zäöü -]{0,6}[0-9])[a-zäöü0-9]{1,4}(?:[ -][a-z0-9]{1,4}){1,2})(?![\w-])"
-)
 _YEARS = re.compile(r"\s*-?[0-9]{1,4}\s*")
 _DIGIT = re.compile("[0-9]")
-_LABEL_END = re.compile("[ :#=]|(?:mrn|MRN|npi|NPI)[0-9]|[A-Za-z][/_-][A-Za-z]{0,3}-?[0-9]{5}")
+_LABEL_END = re.compile("[ :#=]|(?:mrn|MRN|npi|NPI)[0-9]|[A-Za-z.][/_-][A-Za-z]{0,3}-?[0-9][A-Za-z0-9]{3}")
 _SUSPECT = re.compile(
     "[0-9:](?:(?<=:)[A-Za-z-]{0,8}[0-9]|(?<=[0-9])(?:[0-9]{3}(?:[-/.年년][0-9]|[0-9]{4}|[0-9]-[0-9]{4}"
-    "|(?<=[A-HJ-NPR-Z0-9]{17}))|[0-9]?(?:[-/.][0-9]{1,2}[-/.][0-9]{2}|/[12][089][0-9]{2}"
+    "|(?<=[A-HJ-NPR-Z0-9]{17}))|[0-9]?(?:[-/.][0-9]{1,2}[-/.][0-9]{2}|[/-][12][089][0-9]{2}|[A-Za-z]{3}[12][089][0-9]"
     "|(?:st|nd|rd|th|er)?[-.][A-Za-z]{3}|[yYjJ])|[0-9]-[0-9]{6}-"
     f"|{_MBI_LETTER}[0-9AC-HJ-KM-NP-RT-Y][0-9]-?{_MBI_LETTER}"
     "|(?<=mrn[0-9])|(?<=MRN[0-9])|(?<=npi[0-9])|(?<=NPI[0-9])))"
 )
 """What a text without blanks has if `scan` changes it, but for a number behind a label (`_NUMBERED`)."""
-_NUMBERED = re.compile("[/_-](?=[A-Za-z]{0,3}-?[0-9]{5})(?<=[A-Za-z][/_-])")
-_DAY_BEFORE_WORD = re.compile("[ -](?=[A-Za-z0-9])|[.]\\s?[A-Z]")
+_NUMBERED = re.compile("[/_-](?=[A-Za-z]{0,3}-?[0-9][A-Za-z0-9]{3})(?<=[A-Za-z.][/_-])")
+_DAY_BEFORE_WORD = re.compile("[ -](?=[A-Za-z0-9])|[.]\\s?[A-Z]|[0-9][A-Za-z]{3}[12]")
 _AGE_DIGITS = re.compile("[19][0-9]{1,2}(?![0-9])")
 
 
@@ -174,7 +151,7 @@ def suspected(text: str) -> bool:
         or "#" in text
         or text[:5] == "data:"
         or _SUSPECT.search(text) is not None
-        or (_NUMBERED.search(text) is not None and _LABELLED.search(text.lower()) is not None)
+        or (_NUMBERED.search(text) is not None and labels.any_number(text))
     )
 
 
@@ -188,7 +165,7 @@ def scan(text: str, found: list[str]) -> str:
         return f"[REDACTED:{kind}]"
 
     if _LABEL_END.search(text):
-        text = _labelled(text, found)
+        text = labels.numbers(text, found)
     text = _VIN.sub(lambda match: mark("vehicle") if _is_vin(match[0]) else match[0], text)
     text = _MBI.sub(lambda _: mark("health_plan"), text)
     text = _IMEI.sub(lambda match: mark("device") if checks.luhn(_digits(match[0])) else match[0], text)
@@ -199,28 +176,6 @@ def scan(text: str, found: list[str]) -> str:
     if _DAY_BEFORE_WORD.search(text):
         text = _DATE_IN_WORDS.sub(lambda _: mark("date"), text)
     return _ages(text, found) if _AGE_DIGITS.search(text) else text
-
-
-def _labelled(text: str, found: list[str]) -> str:
-    """Numbers behind a word that says whose they are. The word is looked for in lower case of the same length."""
-    lower = text.lower()
-    if len(lower) != len(text):
-        lower = text
-    out: list[str] = []
-    done = 0
-    for match in _LABELLED.finditer(lower):
-        if match.start() and lower[match.start() - 1].isalpha():
-            continue
-        kind = _KINDS[match[1]]
-        out.append(f"{text[done : match.start(2)]}[REDACTED:{kind}]")
-        found.append(kind)
-        done = match.end()
-    text = "".join(out) + text[done:] if out else text
-    plate = _PLATE.search(lower) if not out else None
-    if plate and text[plate.start(1) : plate.end(1)].isupper():
-        found.append("vehicle")
-        return f"{text[: plate.start(1)]}[REDACTED:vehicle]{text[plate.end(1) :]}"
-    return text
 
 
 def _ages(text: str, found: list[str]) -> str:

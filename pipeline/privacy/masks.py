@@ -108,8 +108,8 @@ class Mask(NamedTuple):
 
 MASKS = (
     Mask(_entities, lambda text: html.escape(text, quote=False)),
-    Mask(_escapes, str),
     Mask(_quoted, str),
+    Mask(_escapes, str),
     Mask(_defanged, str),
     Mask(_foreign, str),
 )

@@ -147,11 +147,11 @@ def _dotted_date(span: str) -> bool:
 
 
 def _epoch(span: str, size: int) -> bool:
-    """Whether a bare number reads as a Unix time in seconds, micro- or nanoseconds between 2001 and 2039.
+    """Whether a bare number reads as a Unix time in seconds, micro- or nanoseconds between 2017 and 2028.
 
     Milliseconds aren't asked for: their 13 digits with a date, a county and a check digit inside are rare enough.
     """
-    return size in (10, 16, 19) and span.isdigit() and 1_000_000_000 <= int(span[:10]) <= 2_200_000_000
+    return size in (10, 16, 19) and span.isdigit() and 1_500_000_000 <= int(span[:10]) <= 1_850_000_000
 
 
 def _unwrapped(span: str) -> tuple[str, str, str]:

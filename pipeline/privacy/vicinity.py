@@ -209,6 +209,7 @@ fingerprint skype telegram residence residency complement complemento jwt depart
 locality suburb precinct street gps signature signatures biometric biometrics termin cita employer workplace psswd
 pass
 apt mob adi neve isem ainm
+plate sn dna gait plate tagnumber registrationnumber guarantor caregiver pager hcn groupno labid reg regno
 """
 
 NAME_OWNERS = """

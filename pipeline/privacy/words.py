@@ -45,6 +45,7 @@ telefoncislo numardetelefon telefonmobil telefonnumarasi telefonno ceptelefonu c
 sha256phonenumber phno phnum phnumber phn mobno mobnum mobnr mob telfixe telmovil telfijo puh puhnro puhnr
 αριθμοςτηλεφωνου αριθμοςκινητου телефоненномер telefononumeris
 notelephone
+pager pagernumber beeper
 """
 
 NAME = """
@@ -72,7 +73,9 @@ prenume numedefamilie numecomplet ime prezime imeiprezime vardas pavarde vards u
 adisoyadi adiniz soyad soyadi soyadiniz isim isimsoyisim ονομα επωνυμο ονοματεπωνυμο имя фамилия отчество фио
 полноеимя имяифамилия имяфамилия вашеимя імя прізвище побатькові име фамилно 氏名 姓名 お名前 姓 名 名字 苗字 せい
 めい フリガナ ふりがな カナ 真实姓名 联系人 收货人 收件人 이름 성명 성함 실명 الاسم الاسمالكامل اسمالعائلة
-consigneename ainm sloinne isem kunjom nomusage nomdusage anyjaleanykorineve
+consigneename ainm sloinne isem kunjom nomusage nomdusage anyjaleanykorineve schoolname nextofkinname guarantorname
+guarantor caregivername caregiver responsibleparty referringphysician attendingphysician attendingdoctor
+primarycarephysician pcpname emergencycontactname
 """
 
 AMBIGUOUS_NAME = """
@@ -118,6 +121,7 @@ zip4 zip5 zipplus4 plz postleitzahl codepostal codigopostal codigospostales codi
 cep postnummer postnr kodpocztowy postinumero iranyitoszam irsz psc codpostal postakodu postindex почтовыйиндекс
 индекс поштовийіндекс 郵便番号 邮编 邮政编码 郵遞區號 우편번호 ταχυδρομικοςκωδικας eircode
 τκ capresidenza cpenvio cpcliente
+homestatezip statezip citystatezip cityzip
 """
 
 BIRTH = """
@@ -230,11 +234,13 @@ vehicleidentificationnumber chassisnumber vehicleserial kennzeichen autokennzeic
 fahrzeugidentnummer plaqueimmatriculation immatriculation plaquedimmatriculation matriculacoche matriculavehiculo
 numerodematricula targa targaauto placaveiculo kenteken numerrejestracyjny registreringsnummer regnummer
 rekisterinumero rendszam plaka госномер номеравто 車両番号 车牌 车牌号 차량번호
+vehiclevin carvin chassisno carplate vehicleplate plate tagnumber platetag
 """
 
 SIGNATURE = """
 signature signatures digitalsignature esignature unterschrift firmadigital biometric biometrics fingerprintscan
 voiceprint faceid retinascan facetemplate irisscan biometricid biometricdata voicesample
+retinalscan voicerecording dnasequence dna genomeid geneticdata facegeometry palmprint handprint gait
 """
 
 USER_ID = """
@@ -285,13 +291,15 @@ gmina stad poststed poststad postort bynavn kaupunki postitoimipaikka varos mest
 municipality borough precinct parish neighborhood neighbourhood suburb locality sublocality quartier arrondissement
 departement provincia comarca barrio bairro comuni wijk powiat kommun kommune metro metroarea metrocode dma geocity
 ipcity census censustract geocode
+precinctname districtname suburbname villagename boroughname parishname
 """
 
 RECORD = """
 mrn mrnumber medicalrecord medicalrecordno medicalrecordnumber medicalrecordnr patientid patientno patientnumber
 patientnr patientidentifier chartnumber chartno hospitalnumber hospitalid caseid casenumber encounterid
 encounternumber visitnumber admissionnumber admissionid prescriptionnumber rxnumber specimenid accessionnumber labid
-patientennummer fallnummer
+patientennummer fallnummer medicalrecno medrecno chartid chartnum ptid ptno ptnumber prescriptionid rxno rxnum rxid
+specimennumber labnumber accessionid imagingid
 """
 
 HEALTH_PLAN = """
@@ -299,33 +307,39 @@ claimnumber claimid claimno insuranceclaimnumber healthplan healthplanid healthp
 beneficiaryid beneficiarynumber insuranceid insurancenumber insuranceno insurancepolicy insurancepolicynumber
 insurancememberid policynumber policyno policyid groupnumber subscribernumber medicare medicareid medicarenumber
 medicaid medicaidid medicaidnumber mbi hicn versicherungsnummer krankenkassennummer numerodemutuelle
+policyholderid policyholdernumber groupno hcn healthcardno planmemberid
 """
 
 LICENCE = """
 license licence licensenumber licencenumber licenseno licenceno licensenr certificatenumber certificateno
 certificate certificationnumber npi npinumber deanumber dea professionallicense medicallicense statelicense
+certno certificateid certid licno licnumber licenseid licenceid registrationnumber registrationno regno dlno
 """
 
 DEVICE = """
 udid pacemakerserial implantserialnumber serial serialnumber serialno serialnr deviceserial deviceserialnumber
 devicenumber deviceidentifier imei imeinumber imsi meid iccid udi uniquedeviceidentifier implantid implantserial
-pacemakerid hardwareid machineid seriennummer geratenummer numerodeserie
+pacemakerid hardwareid machineid seriennummer geratenummer numerodeserie devicesn sn pumpserial pumpid cgmserial cgmid
+hearingaidserial hearingaidid wearableid equipmentid equipmentserial insulinpumpserial monitorserial
 """
 
 ACCOUNT = """
 account accounts accountname accountref accountreference acct konto compte cuenta conto conta rekening
+loannumber loanno loanid accountnr
 """
 
 PHOTO = """
 photo photos photourl photograph picture pictures pictureurl profilepicture profilephoto profileimage profilepic
 avatar avatars avatarurl selfie portrait headshot imageofface facialimage faceimage facephoto fullfacephoto userphoto
-patientphoto foto fotos profilbild passbild
+patientphoto foto fotos profilbild passbild photoid headshoturl imagebase64 selfieimage selfieurl xrayimage
+patientimage photobase64 facialfeatures facescan faceprint
 """
 
 WEBSITE = """
 website websiteurl homepage homepageurl personalurl personalwebsite personalpage profileurl profilelink blogurl
 linkedin linkedinprofile facebook facebookurl facebookpage instagram instagramurl twitter twitterurl xing xingprofile
 socialprofile socialprofileurl sitioweb paginaweb siteweb sitoweb strony webseite
+portalurl patienturl personalsite patientportalurl
 """
 
 EMPLOYER = """
