@@ -13,7 +13,7 @@ from database.ledger.stream import KafkaTail
 from pipeline.errors import TransientError
 from pipeline.kafka import is_fence, read_headers
 from pipeline.position import ZERO, Position
-from streamer.publisher import PartitionStart
+from streamer.outbox import PartitionStart
 
 _TIMEOUT_SECONDS = 30
 

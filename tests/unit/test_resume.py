@@ -6,7 +6,7 @@ from database.ledger.stream import KafkaTail, StreamState
 from database.source import Slot
 from pipeline.errors import PermanentError
 from pipeline.position import ZERO, Lsn, Position
-from streamer.publisher import PartitionStart
+from streamer.outbox import PartitionStart
 from streamer.resume import Plan, Start, decide, left_behind_elsewhere
 from streamer.tails import FoundTail, starts
 from streamer.transactions import EpochMap
