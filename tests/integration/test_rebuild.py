@@ -30,6 +30,7 @@ from database.rebuild.pipeline import rebuild
 from database.rebuild.report import Report
 from database.settings import RebuildSettings
 from local import provision
+from local.aws import AccessKey
 from local.process import Command, Process
 from local.services import Service
 from local.stack import Stack
@@ -40,6 +41,7 @@ from pipeline.settings import Settings
 from pipeline.stores import open_store
 from processor.replay.pipeline import replay_now
 from processor.settings import ProcessorSettings
+from tests.integration import roles
 from tests.integration.streamer_scene import Scene, eventually, open_scene
 
 pytestmark = pytest.mark.timeout(180)
@@ -55,12 +57,16 @@ INSERT = (
 
 
 class Traffic:
-    """A pipeline with buckets and clients of its own, that rows are inserted into all the time."""
+    """A pipeline with buckets and clients of its own, that rows are inserted into all the time.
+
+    Each service may do on the buckets what its policy in infra/template.yaml grants, and so may who rebuilds.
+    """
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self.clients: list[Client] = []
         self.inserted: set[str] = set()
+        self._roles: dict[str, AccessKey] = {}
         self._processes: list[Process] = []
         self._runs = 0
 
@@ -68,16 +74,16 @@ class Traffic:
         """Buckets, two clients and a name that belongs to nobody."""
         stack, name = self.scene.stack, uuid.uuid4().hex[:8]
         root = stack.aws.root
-        for part in ("RAW", "PROCESSED"):
-            bucket = f"{part.lower()}-{name}"
+        raw, processed = f"raw-{name}", f"processed-{name}"
+        for bucket in (raw, processed):
             await provision.ensure_bucket(stack.aws, bucket)
-            self.scene.environment |= {
-                f"{part}_S3_BUCKET": bucket,
-                f"{part}_S3_ACCESS_KEY": root.key_id,
-                f"{part}_S3_SECRET_KEY": root.secret,
-                f"{part}_S3_KMS_KEY": "",
-            }
+        for role in ("Streamer", "Processor", "Syncer", "Rebuild"):
+            self._roles[role] = await roles.user(stack.aws, role, raw=raw, processed=processed)
         self.scene.environment |= {
+            "RAW_S3_BUCKET": raw,
+            "PROCESSED_S3_BUCKET": processed,
+            "RAW_S3_KMS_KEY": "",
+            "PROCESSED_S3_KMS_KEY": "",
             "KAFKA_GROUP": self.scene.topic,
             "PROCESSED_FLUSH_SECONDS": "1",
             "HEALTH_PORT": "0",
@@ -103,6 +109,13 @@ class Traffic:
             )
         await self.store_clients()
 
+    def environment(self, role: str) -> dict[str, str]:
+        """Of a service, or of whoever rebuilds and reconciles."""
+        key = self._roles[role.title()]
+        keys = {f"{part}_S3_ACCESS_KEY": key.key_id for part in ("RAW", "PROCESSED")}
+        secrets = {f"{part}_S3_SECRET_KEY": key.secret for part in ("RAW", "PROCESSED")}
+        return self.scene.environment | keys | secrets
+
     async def store_clients(self) -> None:
         """As from a backup of theirs, where they stand in the ledger's database."""
         store = await self._store()
@@ -126,7 +139,7 @@ class Traffic:
         for name in ("streamer", "processor"):
             log = self.scene.folder / f"{name}-{len(self._processes)}.log"
             log.parent.mkdir(parents=True, exist_ok=True)
-            service = Service(name, self.scene.environment, 0, log)
+            service = Service(name, self.environment(name), 0, log)
             self._processes.append(await service.start())
 
     async def kill(self) -> None:
@@ -203,15 +216,15 @@ class Traffic:
                 argv=(sys.executable, "-m", "syncer", "run", "--client", self.clients[number].client_id),
                 log=self.scene.folder / f"syncer-{self._runs}.log",
                 folder=self.scene.folder,
-                environment={**self.scene.environment, "PYTHONPATH": str(ROOT), "FAILPOINT": failpoint},
+                environment={**self.environment("syncer"), "PYTHONPATH": str(ROOT), "FAILPOINT": failpoint},
             )
         )
         async with asyncio.timeout(60):
             return await process.wait()
 
-    def settings(self, of: type[S]) -> S:
+    def settings(self, of: type[S], role: str) -> S:
         """A command's, from the scene's environment."""
-        return of(**{name.lower(): value for name, value in self.scene.environment.items()})
+        return of(**{name.lower(): value for name, value in self.environment(role).items()})
 
     async def replay(self, number: int, **changes: Any) -> dict[str, Any]:
         """Change a client, then replay all of its hours under the settings of now; the summary."""
@@ -227,19 +240,19 @@ class Traffic:
         last = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         said: list[dict[str, Any]] = []
         order = Order(client_id=client.client_id, first_hour=first, last_hour=last)
-        await replay_now(self.settings(ProcessorSettings), order, said.append)
+        await replay_now(self.settings(ProcessorSettings, "processor"), order, said.append)
         return said[0]
 
     async def rebuild(self, *, dry_run: bool = False) -> Report:
         """By the command's own way."""
-        return await rebuild(self.settings(RebuildSettings), dry_run=dry_run)
+        return await rebuild(self.settings(RebuildSettings, "rebuild"), dry_run=dry_run)
 
     async def command(self, *arguments: str) -> tuple[int, str]:
         """`python -m database ...`: its exit status and output."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "database", *arguments),
             cwd=ROOT,
-            env={**self.scene.environment, "PYTHONPATH": str(ROOT), "PATH": "/usr/bin"},
+            env={**self.environment("rebuild"), "PYTHONPATH": str(ROOT), "PATH": "/usr/bin"},
             stdout=asyncio.subprocess.PIPE,
         )
         output, _ = await process.communicate()

@@ -33,6 +33,8 @@ class Ledger:
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
+        self.role = scene.access
+        """How retention reaches the bucket, under its own policy where that is tested."""
         self.raw: list[Any] = []
         self.chunks: list[str] = []
         self.keys: list[str] = []

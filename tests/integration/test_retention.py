@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from database.ledger.records import LAYOUTS
 from database.retention.pipeline import retain
 from database.retention.report import Report
 from database.retention.settings import RetentionSettings
 from local.stack import Stack
+from pipeline.errors import PermanentError
 from pipeline.gzip import member
+from pipeline.s3 import digest, open_bucket
+from tests.integration import roles
 from tests.integration.cleaner_scene import SLOT, open_scene
 from tests.integration.test_reconcile import TOPIC, Ledger
 
@@ -34,11 +40,14 @@ async def ledger(stack: Stack) -> AsyncIterator[Ledger]:
             await scene.execute(
                 f"UPDATE pipeline.{table} SET " + ", ".join(f"{c} = {c} - interval '2 days'" for c in columns)
             )
+        name = scene.access.bucket
+        key = await roles.user(scene.stack.aws, "Retention", raw=name, processed=name)
+        made.role = replace(scene.access, access_key=SecretStr(key.key_id), secret_key=SecretStr(key.secret))
         yield made
 
 
 def settings(ledger: Ledger, **changes: Any) -> RetentionSettings:
-    access = ledger.scene.access
+    access = ledger.role
     bucket = {
         f"{part}_s3_{name}": getattr(access, name)
         for part in ("raw", "processed")
@@ -197,6 +206,19 @@ async def test_orphans_go_and_what_a_set_back_ledger_lacks_does_not(ledger: Ledg
     assert left.isdisjoint({orphan, raw_orphan})
     assert left >= {ahead, raw_ahead}
     assert left >= set(ledger.keys)
+
+
+async def test_the_job_may_neither_read_nor_write_events(ledger: Ledger) -> None:
+    """All tests of this file delete with the job's own key; WHEN it reads or writes, THEN the store refuses."""
+    async with open_bucket(ledger.role) as bucket:
+        for name in await keys(ledger):
+            with pytest.raises(PermanentError, match="AccessDenied"):
+                await bucket.get(name)
+        for name in ("raw-events/x", "processed-events/x", "manifests/x", "ledger/chunks/x"):
+            with pytest.raises(PermanentError, match="AccessDenied"):
+                await bucket.create(name, b"x", sha256=digest(b"x"), metadata={})
+        with pytest.raises(PermanentError, match="AccessDenied"):
+            await bucket.delete([f"{LAYOUTS}topic/x.json"])
 
 
 def _other_end(key: str) -> str:

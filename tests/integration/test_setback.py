@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(180)
 async def service(traffic: Traffic, name: str, **environment: str) -> AsyncIterator[tuple[Process, Service]]:
     """One that is expected to answer."""
     log = traffic.scene.folder / f"{name}-{len(environment)}-refused.log"
-    made = Service(name, traffic.scene.environment | environment, ports.choose((name,), {})[name], log)
+    made = Service(name, traffic.environment(name) | environment, ports.choose((name,), {})[name], log)
     process = await made.start()
     try:
         yield process, made

@@ -37,8 +37,14 @@ def test_no_service_may_delete_or_do_everything() -> None:
 
 
 def test_the_retention_job_deletes_objects_of_both_buckets_and_reads_none() -> None:
-    actions = {action for action, _ in grants("RetentionPolicy")}
-    assert actions == {"s3:ListBucket", "s3:DeleteObject"}
+    """That it suffices is shown by tests/integration/test_retention.py, which deletes under this policy."""
+    granted = set(grants("RetentionPolicy"))
+    actions = {action for action, _ in granted}
+    assert actions == {"s3:ListBucket", "s3:DeleteObject", "s3:PutObject", "kms:GenerateDataKey"}
+    written = {resource for action, resource in granted if action == "s3:PutObject"}
+    assert written == {"${ProcessedBucket.Arn}/ledger/revisions/*"}
+    deleted = [str(resource) for action, resource in granted if action == "s3:DeleteObject"]
+    assert not any(resource.split("}/")[1] in ("*", "ledger/*", "raw-events/*") for resource in deleted)
 
 
 def test_readers_of_processed_files_see_nothing_unfiltered() -> None:

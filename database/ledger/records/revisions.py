@@ -39,12 +39,13 @@ def revision_key(revision_id: int, body: bytes) -> str:
 async def put_revision(bucket: ObjectStore, revision: Revision, superseded: Sequence[str]) -> None:
     """Leave the record of `revision` in the processed bucket: after its objects, before it is committed.
 
-    `superseded`: the keys of the objects whose ids it names. Raises what `ObjectStore.put_new` raises.
+    `superseded`: the keys of the objects whose ids it names. May be repeated: its digest stands in the key. Raises what
+    `ObjectStore.create` raises.
     """
     body = encode_revision(revision, superseded)
     metadata = {"revision": str(revision.id), "client-id": revision.client_id}
     key = revision_key(revision.id, body)
-    await bucket.put_new(key, body, sha256=digest(body), metadata=metadata, content_type=JSON)
+    await bucket.create(key, body, sha256=digest(body), metadata=metadata, content_type=JSON)
 
 
 def encode_revision(revision: Revision, superseded: Sequence[str]) -> bytes:
