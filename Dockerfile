@@ -1,16 +1,31 @@
 # One image for all services: `docker run IMAGE streamer`, `docker run IMAGE database migrate`.
 # Target `local` adds what docker-compose.yml and k8s/overlays/local need: emulator, traffic, sample clients.
 ARG PYTHON=python:3.11-slim-bookworm
+# The same Python with a C compiler: for one stage, of which only what it built goes on.
+ARG BUILDER=python:3.11-bookworm
 
 FROM ${PYTHON} AS packages
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements/ /requirements/
-# Wheels only: no compiler in any stage, and nothing of a package runs while it is installed.
+# Wheels only: nothing of a package is compiled or runs while it is installed.
 RUN python -m venv --without-pip /opt/venv \
  && pip --python /opt/venv/bin/python install --require-hashes --no-deps --only-binary :all: -r /requirements/base.txt
 
 FROM packages AS packages-local
 RUN pip --python /opt/venv/bin/python install --require-hashes --no-deps --only-binary :all: -r /requirements/dev.txt
+
+# The services' packages, with hot modules compiled from the same sources: setup.py says which.
+FROM ${BUILDER} AS native
+COPY --from=packages-local /opt/venv /opt/venv
+WORKDIR /src
+COPY setup.py pyproject.toml README.md ./
+COPY pipeline/ pipeline/
+COPY database/ database/
+COPY streamer/ streamer/
+COPY processor/ processor/
+COPY syncer/ syncer/
+COPY admin/ admin/
+RUN NATIVE=build/native /opt/venv/bin/python setup.py -q build
 
 FROM ${PYTHON} AS base
 # The base image's own pip is not needed to run, and would only be one thing more to keep patched.
@@ -41,12 +56,7 @@ CMD ["local", "--help"]
 
 FROM base AS services
 COPY --from=packages /opt/venv /opt/venv
-COPY pipeline/ pipeline/
-COPY database/ database/
-COPY streamer/ streamer/
-COPY processor/ processor/
-COPY syncer/ syncer/
-COPY admin/ admin/
+COPY --from=native /src/build/native/lib/ ./
 RUN python -m compileall -q -j 0 /app
 USER 10001:10001
 CMD ["admin"]

@@ -75,17 +75,29 @@ def ignored(path: str) -> bool:
 def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder /app of the services' image."""
     folder = tmp_path_factory.mktemp("app")
-    for name in copied("services"):
+    for name in copied("native"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 
 
-@pytest.mark.parametrize("stage", [*IMAGES, "packages"])
+@pytest.mark.parametrize("stage", ["native", "local", "packages"])
 def test_what_is_copied_is_there_and_reaches_the_build(stage: str) -> None:
     assert copied(stage)
     for name in copied(stage):
         assert (ROOT / name).is_dir()
         assert not ignored(name)
+
+
+def test_services_run_what_the_compiling_stage_built_and_nothing_else_of_it() -> None:
+    (files,) = re.findall(r"^COPY ((?:\S+\.\S+ )+)\./$", STAGES["native"], re.MULTILINE)
+    for name in files.split():
+        assert (ROOT / name).is_file()
+        assert not ignored(name)
+    assert "NATIVE=build/native " in STAGES["native"]
+    assert re.findall(r"^COPY --from=(\S+) (\S+)", STAGES["services"], re.MULTILINE) == [
+        ("packages", "/opt/venv"),
+        ("native", "/src/build/native/lib/"),
+    ]
 
 
 @pytest.mark.parametrize("path", [".local/demo/env", ".git/config", ".venv/bin/python", "tests/conftest.py", ".env"])
