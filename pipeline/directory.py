@@ -55,7 +55,7 @@ class Snapshot:
     and the time that has passed since. So what has changed long ago isn't asked for again and again.
     """
 
-    entries: Mapping[ClientId, Entry] = field(default_factory=dict)
+    entries: Mapping[str, Entry] = field(default_factory=dict)
     reached: datetime | None = None
     fresh_at: float = -math.inf
     full_at: float = -math.inf
@@ -72,7 +72,7 @@ class Snapshot:
 
     def absorb(self, found: Iterable[Entry], *, since: datetime | None, now: float) -> Snapshot:
         """The snapshot after the store's answer to `since`, which was asked at `now`."""
-        answer = {entry.client_id: self._known(entry) for entry in found}
+        answer: dict[str, Entry] = {entry.client_id: self._known(entry) for entry in found}
         stamps = [entry.updated_at for entry in answer.values()]
         if self.reached is not None:
             stamps.append(self.reached + timedelta(seconds=now - self.fresh_at))
@@ -180,7 +180,7 @@ class ClientDirectory:
 
     def get(self, client_id: str) -> Entry | None:
         """The client from the cache, inactive ones too; None when the store has none."""
-        return self._snapshot.entries.get(ClientId(client_id))
+        return self._snapshot.entries.get(client_id)
 
     def entries(self) -> tuple[Entry, ...]:
         """All clients of the cache."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections.abc import Collection
 from contextlib import suppress
@@ -110,6 +111,8 @@ def headers(event: Event, sequence: int) -> list[Header]:
 
 
 _FENCE = "fence"
+_UNPACK = POSITION_BYTES.unpack
+_INTEGER = int.from_bytes
 
 
 def fence_headers(position: Position, sequence: int) -> list[Header]:
@@ -122,8 +125,8 @@ def fence_headers(position: Position, sequence: int) -> list[Header]:
 
 
 def is_fence(record: ConsumerRecord) -> bool:
-    """No event: see `fence_headers`."""
-    return any(name == _FENCE for name, _ in record.headers)
+    """No event: see `fence_headers`. An event has three headers, a fence one more."""
+    return len(record.headers) > 3 and any(name == _FENCE for name, _ in record.headers)
 
 
 def is_pointer(record: ConsumerRecord) -> bool:
@@ -135,9 +138,9 @@ def read_headers(record: ConsumerRecord) -> tuple[Position, int, int]:
     """(position, sequence, commit time in microseconds) of a record. Raises PermanentError for a stranger's record."""
     found = dict(record.headers)
     try:
-        position = Position.from_bytes(found["position"])
-        return position, int.from_bytes(found["sequence"], "big"), int.from_bytes(found["commit_time"], "big")
-    except (KeyError, ValueError) as error:
+        position = Position._make(_UNPACK(found["position"]))
+        return position, _INTEGER(found["sequence"], "big"), _INTEGER(found["commit_time"], "big")
+    except (KeyError, struct.error) as error:
         raise PermanentError(
             f"{record.topic}-{record.partition} offset {record.offset} was not written by a streamer",
             hint="nobody else may write to this topic",

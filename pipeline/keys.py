@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from pipeline.clients import CLIENT_ID
 from pipeline.position import Position
@@ -49,6 +50,7 @@ def processed_key(
     return f"{folder}/{partition_path(hour)}/{topic}-{partition}-{first_offset:020d}-{chunk_id}.ndjson.gz"
 
 
+@lru_cache(maxsize=4096)
 def source_client_id(client_id: str | None) -> str:
     """How the ledger counts a client_id of the source: '' for NULL, '!' for what can't be an id.
 

@@ -47,14 +47,14 @@ class Chunk:
         self.drafts: dict[tuple[str, str, int], Draft] = {}
         self._counts: Counter[tuple[int, str, str, str]] = Counter()
         self._next_offset = before.next_offset
-        self._last_sequence = before.last_sequence
-        self._last_position = before.last_position
+        self.last_sequence = before.last_sequence
+        self.last_position = before.last_position
 
     @property
     def after(self) -> ConsumerPosition:
         """Where the partition stands with what was gathered."""
         return ConsumerPosition(
-            next_offset=self._next_offset, last_sequence=self._last_sequence, last_position=self._last_position
+            next_offset=self._next_offset, last_sequence=self.last_sequence, last_position=self.last_position
         )
 
     @property
@@ -74,7 +74,7 @@ class Chunk:
         self.events += 1
         hour = commit_time // HOUR_MICROSECONDS
         self._counts[(hour, source_client_id, outcome.client_id, outcome.disposition)] += 1
-        self._last_sequence, self._last_position = sequence, position
+        self.last_sequence, self.last_position = sequence, position
         if outcome.line is None:
             return
         key = (outcome.kind, outcome.client_id, hour)
@@ -101,7 +101,7 @@ class Chunk:
         """Pass over a record that points to no event, or a streamer's fence, which is none."""
         if self.first_position is None:
             self.first_position = position
-        self._last_sequence, self._last_position = sequence, position
+        self.last_sequence, self.last_position = sequence, position
 
     def add_repeat(self, source_client_id: str, position: Position, commit_time: int) -> None:
         """Count a record that was taken before."""

@@ -7,12 +7,15 @@ from typing import Literal, NamedTuple, Protocol
 
 import orjson
 
-from pipeline.clients import CLIENT_ID, Client, PrivacyLevel, UnreadableClient
+from pipeline.clients import Client, PrivacyLevel, UnreadableClient
 from pipeline.hosts import host_of
-from pipeline.keys import time_of
+from pipeline.keys import source_client_id, time_of
 from pipeline.position import Position
 from pipeline.privacy import Policy, UnparsableRecord
 from pipeline.record import text_column
+
+_LEVELS = {level: level.value for level in PrivacyLevel}
+"""A member's `value` takes longer to ask for."""
 
 COLLECTOR_MARKERS = ("unknown_", "error_", "unauthorized_")
 """How the collector's ids begin when it did not know the client: the domain index decides, as for NULL."""
@@ -63,7 +66,7 @@ def decide(line: bytes, client_id: str | None, position: Position, commit_time: 
     """
     if client_id is None or client_id.startswith(COLLECTOR_MARKERS):
         client_id = attribute(line, commit_time, policies)
-    if client_id is None or not CLIENT_ID.fullmatch(client_id):
+    if not client_id or source_client_id(client_id) != client_id:
         return Outcome("quarantine", "quarantine", "", line)
     client = policies.client(client_id)
     if isinstance(client, UnreadableClient):
@@ -87,7 +90,7 @@ def filtered(client: Client, policy: Policy, line: bytes, place: Position | str)
         "out" if left.line is not None else "dropped_consent",
         client.client_id,
         left.line,
-        policy.level.value,
+        _LEVELS[policy.level],
         policy.version,
         client.client_s3_kms_key if policy.level is PrivacyLevel.HIPAA else "",
         left.kinds,

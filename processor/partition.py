@@ -98,14 +98,15 @@ class Partition:
         if record.offset != self._expected_offset:
             return
         self._expected_offset += 1
+        chunk = self._open()
         if is_fence(record):
-            self._open().add_nothing(self.stand.last_position, self.stand.last_sequence)
-            self._open().passed(record.offset)
+            chunk.add_nothing(chunk.last_position, chunk.last_sequence)
+            chunk.passed(record.offset)
             return
         position, sequence, commit_time = read_headers(record)
-        verdict = judge(self.stand, sequence, position)
+        verdict = judge(chunk, sequence, position)
         if verdict is Verdict.REPEAT:
-            self._open().add_repeat(_source_client_id(record.value), position, commit_time)
+            chunk.add_repeat(_source_client_id(record.value), position, commit_time)
             self._seen["repeat"] += 1
         else:
             pointer = is_pointer(record)
@@ -113,8 +114,9 @@ class Partition:
                 await self._refill(sequence, position, commit_time if pointer else None)
             if not pointer:
                 await self._add(record.value, position, sequence, commit_time)
-        self._open().passed(record.offset)
-        if self._open().is_full:
+            chunk = self._open()
+        chunk.passed(record.offset)
+        if chunk.is_full:
             await self.write()
 
     async def take_end(self, sequence: int, position: Position) -> None:
@@ -167,14 +169,19 @@ class Partition:
         if outcome.kinds:
             self._redacted.update(outcome.kinds)
 
-    def report(self) -> None:
-        """Tell the metrics what was taken since the last time: for each event alone it would cost too much."""
+    def report(self) -> int:
+        """Tell the metrics what was taken since the last time: for each event alone it would cost too much.
+
+        Returns how many events that were.
+        """
+        taken = self._seen.total()
         for disposition, count in self._seen.items():
             metrics.CONSUMED_EVENTS.labels(disposition).inc(count)
         for rule, count in self._redacted.items():
             metrics.REDACTIONS.labels(rule).inc(count)
         self._seen.clear()
         self._redacted.clear()
+        return taken
 
     def _open(self) -> Chunk:
         if self._chunk is None:

@@ -178,11 +178,10 @@ class Processor(ConsumerRebalanceListener):  # type: ignore[misc]
         try:
             for record in records:
                 await partition.take(record)
-                self._events += not kafka.is_fence(record)
         except (FencedError, UnusableKeyError) as error:
             await self._reload(partition, error)
         finally:
-            partition.report()
+            self._events += partition.report()
 
     async def _take_ends(self) -> None:
         """Where Kafka has lost a partition's last records, none follows that would show the hole: ask the ledger.

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Protocol
 
-from database.ledger.chunks import ConsumerPosition
 from pipeline.position import Position
+
+
+class Stand(Protocol):
+    """Where a partition stands: the last event that was taken."""
+
+    @property
+    def last_sequence(self) -> int:
+        """-1: none."""
+        ...
+
+    @property
+    def last_position(self) -> Position:
+        """ZERO: none."""
+        ...
 
 
 class Verdict(Enum):
@@ -16,7 +30,7 @@ class Verdict(Enum):
     HOLE = "hole"
 
 
-def judge(stand: ConsumerPosition, sequence: int, position: Position) -> Verdict:
+def judge(stand: Stand, sequence: int, position: Position) -> Verdict:
     """NEXT takes the record, REPEAT drops it, HOLE means that records before it are missing.
 
     A smaller sequence with a position that was never seen is no repeat: two writers numbered different events alike,
