@@ -55,6 +55,27 @@ def test_readers_of_processed_files_see_nothing_unfiltered() -> None:
     )
 
 
+def test_on_a_broker_with_iam_streamers_write_idempotently_and_processors_only_read() -> None:
+    roles = read_template(TEMPLATE.with_name("roles.yaml"))["Resources"]
+
+    def kafka_actions(role: str) -> set[str]:
+        _, policies, _ = roles[role]["Properties"]["Policies"]["If"]
+        statements = policies[0]["PolicyDocument"]["Statement"]
+        return {
+            action.removeprefix("kafka-cluster:")
+            for statement in statements
+            for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
+        }
+
+    reading = {"Connect", "DescribeTopic", "DescribeTopicDynamicConfiguration", "ReadData"}
+    assert kafka_actions("StreamerRole") == reading | {"WriteData", "WriteDataIdempotently"}
+    assert kafka_actions("ProcessorRole") == reading | {"AlterGroup", "DescribeGroup"}
+    assert {name for name, role in roles.items() if "Policies" in role["Properties"]} == {
+        "StreamerRole",
+        "ProcessorRole",
+    }
+
+
 def test_only_the_three_rules_may_send_ticks() -> None:
     allowed, tls = RESOURCES["SyncQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
     assert allowed["Principal"] == {"Service": "events.amazonaws.com"}
