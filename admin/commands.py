@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import getpass
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +24,8 @@ from pipeline.settings import ClientStoreSettings, DatabaseSettings
 from pipeline.stores import open_store
 
 ACTOR = "command-line"
+
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,200}")
 
 
 class CommandSettings(DatabaseSettings, ClientStoreSettings):
@@ -70,6 +73,8 @@ async def _run(options: argparse.Namespace, settings: CommandSettings) -> int:
     if options.command == "rotate-credentials":
         return await _rotate(settings)
     name: str = getattr(options, "name", "")
+    if options.verb == "add" and not _NAME.fullmatch(users.normal(name)):
+        raise ConfigError("the name is wrong: 1 to 200 characters without blanks, such as an email address")
     hashed = await _read_password() if options.verb == "add" and not options.oidc else None
     async with open_pool(settings.ledger_dsn, max_size=1) as pool, connected(pool) as connection:
         if options.verb == "list":

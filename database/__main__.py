@@ -115,7 +115,14 @@ def _arguments() -> argparse.ArgumentParser:
     retention.add_arguments(old)
     old.set_defaults(run=retention.main)
     days = commands.add_parser("partition", help="partition events_log by day without moving a row")
-    days.add_argument("--days-ahead", type=int, default=7, help="partitions made ahead (default 7)")
+    days.add_argument(
+        "--days-ahead",
+        type=int,
+        choices=range(1, 101),
+        metavar="N",
+        default=7,
+        help="partitions made ahead (default 7)",
+    )
     days.set_defaults(run=_partition)
     return parser
 

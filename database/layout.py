@@ -16,6 +16,9 @@ from pipeline import logs
 from pipeline.errors import ConfigError
 from pipeline.layout import Layout
 
+MOST_PARTITIONS = 100_000
+"""More than a cluster carries: a slip of the finger."""
+
 _ASK_SECONDS = 0.2
 
 
@@ -74,8 +77,8 @@ async def _request(connection: AsyncConnection, topic: str, partitions: int | No
         partitions=before.partitions if partitions is None else partitions,
         fanout={key: width for key, width in (before.fanout | changes).items() if width != 1},
     )
-    if wanted.partitions < 1:
-        raise ConfigError("--partitions is wrong: at least 1")
+    if not 1 <= wanted.partitions <= MOST_PARTITIONS:
+        raise ConfigError(f"--partitions is wrong: 1 to {MOST_PARTITIONS}")
     for key, width in wanted.fanout.items():
         if not 1 <= width <= wanted.partitions:
             raise ConfigError(f"--fan-out is wrong: {key} over {width} of {wanted.partitions} partitions")

@@ -15,7 +15,7 @@ from database.ledger import open_pool
 from database.settings import DeepReconcileSettings, ReconcileSettings
 from database.source import connect
 from pipeline import logs
-from pipeline.errors import ConfigError
+from pipeline.clients import CLIENT_ID
 from pipeline.s3 import open_bucket
 
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     parser.add_argument("--since", type=_time, help="first hour, e.g. 2026-11-23T05 (UTC)")
     parser.add_argument("--until", type=_time, help="hour behind the last one")
-    parser.add_argument("--client", help="one client id")
+    parser.add_argument("--client", type=_client_id, metavar="ID", help="one client id")
     parser.add_argument("--deep", action="store_true", help="read the objects too: follow each event id")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of lines")
 
@@ -71,6 +71,12 @@ async def reconcile(settings: ReconcileSettings, window: Window) -> list[Imbalan
     return found
 
 
+def _client_id(text: str) -> str:
+    if not CLIENT_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError("that is no client id")
+    return text
+
+
 def _kept_since(days: int | None) -> datetime:
     if days is None:
         return datetime.fromtimestamp(0, UTC)
@@ -81,5 +87,5 @@ def _time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ConfigError(f"{text} is no time; 2026-11-23T05 is one") from error
+        raise argparse.ArgumentTypeError(f"{text} is no time; 2026-11-23T05 is one") from error
     return time if time.tzinfo else time.replace(tzinfo=UTC)

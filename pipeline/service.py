@@ -30,6 +30,14 @@ def run(name: str, settings_class: type[S], serve: Callable[[S, asyncio.Event], 
     return 0
 
 
+def refuse_arguments(name: str) -> int:
+    """Say that the service takes none; the exit status, 0 for `--help`. Who asks for that must not have started it."""
+    asked = not {"-h", "--help"}.isdisjoint(sys.argv[1:])
+    said = f"{name}: takes no arguments, but variables: docs/operations.md lists them"
+    print(said, file=sys.stdout if asked else sys.stderr)  # noqa: T201
+    return 0 if asked else 2
+
+
 def _fail(name: str, error: BaseException) -> int:
     if isinstance(error, ConfigError):
         print(f"{name}: {error}", file=sys.stderr)  # noqa: T201 - for a person, before or instead of any log

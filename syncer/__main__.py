@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
+from pipeline.clients import CLIENT_ID
 from pipeline.service import S, run
 from pipeline.syncqueue import Hours, HoursError
 from syncer import commands, dead_letters
@@ -57,15 +58,21 @@ def _ask(settings_class: type[S], command: Callable[[S], Awaitable[bool]]) -> in
     return run("syncer", settings_class, work) or (0 if all(answers) else 1)
 
 
+def _client_id(text: str) -> str:
+    if not CLIENT_ID.fullmatch(text):
+        raise argparse.ArgumentTypeError("that is no client id")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m syncer", description="Without a command: the service.")
     commands = parser.add_subparsers(dest="command")
     once = commands.add_parser("run", help="deliver to one client now, then end")
-    once.add_argument("--client", required=True, metavar="ID")
+    once.add_argument("--client", required=True, type=_client_id, metavar="ID")
     once.add_argument("--since", metavar="HOUR", help="first hour, e.g. 2026-11-23T05 (UTC)")
     once.add_argument("--until", metavar="HOUR", help="last hour, included")
     test = commands.add_parser("test-connection", help="try a client's bucket and say in words what is missing")
-    test.add_argument("--client", required=True, metavar="ID")
+    test.add_argument("--client", required=True, type=_client_id, metavar="ID")
     dead = commands.add_parser("dead-letters", help="messages that failed too often").add_subparsers(
         dest="action", required=True
     )

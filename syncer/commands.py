@@ -10,7 +10,7 @@ import orjson
 
 from pipeline.clients import Client, ClientId
 from pipeline.destination import ClientAccess, ConnectionReport, test_connection
-from pipeline.errors import PermanentError
+from pipeline.errors import ConfigError, PermanentError
 from pipeline.secrets import SecretBox
 from pipeline.settings import ClientStoreSettings, DatabaseSettings, DestinationSettings
 from pipeline.stores import open_store
@@ -26,9 +26,14 @@ class ConnectionSettings(DatabaseSettings, ClientStoreSettings, DestinationSetti
 
 
 async def deliver_once(settings: SyncerSettings, stop: asyncio.Event, client_id: str, hours: Hours) -> None:
-    """Deliver to one client and print the runs that were finished. Raises what made it fail."""
+    """Deliver to one client and print the runs that were finished.
+
+    Raises ConfigError when there is no such client, and what made it fail.
+    """
     order = manual_order(ClientId(client_id), datetime.now(UTC), hours)
-    async with open_deliverer(settings) as (deliverer, _):
+    async with open_deliverer(settings) as (deliverer, store):
+        if await store.get(order.client_id) is None:
+            raise _unknown(client_id)
         delivering = asyncio.create_task(deliverer.deliver(order))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({delivering, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -44,7 +49,7 @@ async def deliver_once(settings: SyncerSettings, stop: asyncio.Event, client_id:
 async def connection_test(settings: ConnectionSettings, client_id: str) -> bool:
     """Print what a delivery to the client would meet; whether it would work.
 
-    Raises PermanentError when there is no such client, or its settings can't be read.
+    Raises ConfigError when there is no such client, PermanentError when its settings can't be read.
     """
     box = SecretBox([key.get_secret_value() for key in settings.credentials_keys])
     store = await open_store(kind=settings.client_store, project=settings.google_cloud_project, dsn=settings.ledger_dsn)
@@ -52,11 +57,17 @@ async def connection_test(settings: ConnectionSettings, client_id: str) -> bool:
         client = await store.get(ClientId(client_id))
     finally:
         await store.close()
+    if client is None:
+        raise _unknown(client_id)
     if not isinstance(client, Client):
-        raise PermanentError("there is no such client" if client is None else client.reason)
+        raise PermanentError(client.reason)
     report = await test_connection(client, ClientAccess(settings, box))
     sys.stdout.write(_text(report))
     return report.ok
+
+
+def _unknown(client_id: str) -> ConfigError:
+    return ConfigError(f"--client {client_id}: there is no such client")
 
 
 def _text(report: ConnectionReport) -> str:

@@ -27,6 +27,10 @@ async def test_users_are_added_listed_and_removed_and_a_short_password_is_refuse
     refused = await command(scene, "user", "add", "jane", "--role", "viewer", entered="short\n")
     assert refused[0] == 2
     assert "12 characters" in refused[2]
+    for name in ("", "jane doe", "a\nb", 201 * "a"):
+        refused = await command(scene, "user", "add", name, "--role", "viewer", entered="a longer password\n")
+        assert (refused[0], refused[2].count("\n")) == (2, 1), refused
+        assert "name is wrong" in refused[2]
     added, _, _ = await command(scene, "user", "add", "Jane", "--role", "viewer", entered="a longer password\n")
     assert added == 0
     listed = await command(scene, "user", "list")
