@@ -34,7 +34,7 @@ def refuse_arguments(name: str) -> int:
     """Say that the service takes none; the exit status, 0 for `--help`. Who asks for that must not have started it."""
     asked = not {"-h", "--help"}.isdisjoint(sys.argv[1:])
     said = f"{name}: takes no arguments, but variables: docs/operations.md lists them"
-    print(said, file=sys.stdout if asked else sys.stderr)  # noqa: T201
+    print(said, file=sys.stdout if asked else sys.stderr)
     return 0 if asked else 2
 
 

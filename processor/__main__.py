@@ -26,6 +26,9 @@ def main(arguments: list[str]) -> int:
             from processor.settings import ProcessorSettings
 
             return run("processor", ProcessorSettings, serve)
+        case ["-h" | "--help"]:
+            print("usage: python -m processor [filter | replay] [--help]\n\nWithout a command: the service.")  # noqa: T201
+            return 0
         case [other, *_]:
             print(f"processor: no such command: {other} (there are filter and replay)", file=sys.stderr)  # noqa: T201
             return 2
