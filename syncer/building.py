@@ -16,10 +16,19 @@ from syncer.policies import Policies
 
 
 class Builder:
-    """One per process: at most `at_once` files are put together, and at most as many wait for their turn to be PUT."""
+    """One per process: at most `at_once` files are put together, and at most as many wait for their turn to be PUT.
 
-    def __init__(self, *, pool: Pool, source: Source, policies: Policies, at_once: int) -> None:
+    Those that are on disk, or on their way there, have at most `spool_bytes` in all, as far as their members tell; a
+    larger file is alone.
+    """
+
+    def __init__(self, *, pool: Pool, source: Source, policies: Policies, at_once: int, spool_bytes: int) -> None:
         self._pool = pool
+        self._spool_bytes = spool_bytes
+        self._freed = asyncio.Event()
+        self.spooled_bytes = 0
+        self.waiting = 0
+        """Files for which there is no room."""
         self._source = source
         self._policies = policies
         self._slots = asyncio.Semaphore(at_once)
@@ -30,8 +39,27 @@ class Builder:
         """The file under the client's current policy; the caller closes it. Raises like `content.build`."""
         async with connected(self._pool) as connection:
             members = await delivery_files.members_of(connection, file.id)
-        async with self._slots:
-            return await build(members, self._source, self._policies.of(client))
+        size = sum(member.bytes for member in members)
+        self.waiting += 1
+        try:
+            while self.spooled_bytes and self.spooled_bytes + size > self._spool_bytes:
+                self._freed.clear()
+                await self._freed.wait()
+        finally:
+            self.waiting -= 1
+        self.spooled_bytes += size
+        try:
+            async with self._slots:
+                built = await build(members, self._source, self._policies.of(client))
+        except BaseException:
+            self._free(size)
+            raise
+        built.when_closed = lambda: self._free(size)
+        return built
+
+    def _free(self, size: int) -> None:
+        self.spooled_bytes -= size
+        self._freed.set()
 
 
 @dataclass(frozen=True, slots=True)

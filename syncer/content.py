@@ -12,7 +12,7 @@ import hashlib
 import tempfile
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
@@ -58,10 +58,12 @@ class Built:
     members: int
     unfilterable: int
     """Events among the dropped ones that the policy could not read."""
+    when_closed: Callable[[], None] = lambda: None
 
     def close(self) -> None:
-        """Give up memory and disk."""
+        """Give up memory and disk. Once."""
         self.body.close()
+        self.when_closed()
 
     def payload(self) -> bytes | IO[bytes]:
         """What to send: small files as bytes."""

@@ -76,7 +76,13 @@ class Deliverer:
         self._store = store
         self._processed = processed
         self._access = access
-        self._builder = Builder(pool=pool, source=processed, policies=policies, at_once=settings.sync_builds)
+        self._builder = Builder(
+            pool=pool,
+            source=processed,
+            policies=policies,
+            at_once=settings.sync_builds,
+            spool_bytes=settings.sync_spool_bytes,
+        )
 
     async def deliver(self, order: ClientSync) -> Outcome:
         """Finish the client's open run, then do the ordered one. A repeated or late order does nothing.

@@ -22,6 +22,7 @@ from pipeline.s3 import open_bucket
 from pipeline.secrets import SecretBox
 from pipeline.stores import open_store
 from pipeline.syncqueue import ClientSync, Message, MessageError, Queue, Tick, open_queue, parse
+from syncer import memory
 from syncer.delivery import Deliverer
 from syncer.due import due_clients, stale, why_not
 from syncer.handling import Fate, decide
@@ -44,6 +45,7 @@ _RECEIVE_PAUSE_SECONDS = 2.0
 
 async def serve(settings: SyncerSettings, stop: asyncio.Event) -> None:
     """Run until `stop` is set, then finish or hand back what is under way."""
+    memory.settle()
     async with AsyncExitStack() as stack:
         deliverer, store = await stack.enter_async_context(open_deliverer(settings))
         queue = await stack.enter_async_context(

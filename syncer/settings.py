@@ -30,7 +30,9 @@ class SyncerSettings(
     sync_concurrency: Annotated[int, Field(gt=0, le=256)] = 32
     """Clients served at once. Most of them wait for a network, above all for a bucket that doesn't answer."""
     sync_builds: Annotated[int, Field(gt=0, le=64)] = 4
-    """Files put together at once: what bounds memory and disk."""
+    """Files put together at once, and as many that wait for the one before them: what bounds memory."""
+    sync_spool_bytes: Positive = 3_221_225_472
+    """Of all files on disk: put together, waiting, or on their way to a slow bucket. Below the spool's size in k8s/."""
     sync_visibility_seconds: Annotated[float, Field(ge=3, le=43_200)] = 60
     """Lease of a run, and invisibility of its message; both are renewed in thirds of it. After a crash others wait so
     long."""

@@ -39,7 +39,9 @@ from pipeline.keys import processed_key
 from pipeline.privacy import compile_policy
 from pipeline.s3 import ObjectStore, digest, open_bucket
 from pipeline.secrets import SecretBox
+from pipeline.service import S
 from pipeline.stores.postgres import PostgresClientStore
+from pipeline.syncqueue import ClientSync
 from syncer.delivery import Deliverer
 from syncer.pipeline import open_deliverer
 from syncer.settings import SyncerSettings
@@ -151,7 +153,11 @@ class Scene:
 
     def settings(self, **changes: Any) -> SyncerSettings:
         """The syncer's settings; `changes` by field name."""
-        return SyncerSettings(**{**{name.lower(): value for name, value in self.environment.items()}, **changes})
+        return self.settings_of(SyncerSettings, **changes)
+
+    def settings_of(self, kind: type[S], **changes: Any) -> S:
+        """The settings of a command."""
+        return kind(**{**{name.lower(): value for name, value in self.environment.items()}, **changes})
 
     @asynccontextmanager
     async def deliverer(self, **changes: Any) -> AsyncIterator[Deliverer]:
@@ -398,3 +404,8 @@ async def open_scene(stack: Stack) -> AsyncIterator[Scene]:
         scene = Scene(stack, dsn, environment, processed)
         cleanup.push_async_callback(scene.store.close)
         yield scene
+
+
+def order(client: Client, minute: int = 0, reason: str = "hourly") -> ClientSync:
+    """The order of a delivery in that minute after six."""
+    return ClientSync(client_id=client.client_id, run_key=f"20241123T06{minute:02d}-{reason}")

@@ -16,17 +16,13 @@ from pipeline.errors import FencedError
 from pipeline.s3 import ObjectStore
 from pipeline.syncqueue import ClientSync, Hours
 from syncer import upload
-from tests.integration.syncer_scene import HOUR, Scene, open_scene
+from tests.integration.syncer_scene import HOUR, Scene, open_scene, order
 
 
 @pytest.fixture(scope="module")
 async def scene(stack: Stack) -> AsyncIterator[Scene]:
     async with open_scene(stack) as scene:
         yield scene
-
-
-def order(client: Client, minute: int = 0) -> ClientSync:
-    return ClientSync(client_id=client.client_id, run_key=f"20241123T06{minute:02d}-hourly")
 
 
 async def delivered(scene: Scene, **changes: Any) -> tuple[Client, list[str]]:

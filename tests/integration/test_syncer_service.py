@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,6 +17,15 @@ import pytest
 
 from local.ports import choose
 from local.stack import Stack
+from pipeline.destination import ClientBucketError
+from pipeline.errors import ConfigError, PermanentError
+from pipeline.syncqueue import ClientSync, Hours
+from syncer import dead_letters as dead_letter_commands
+from syncer.__main__ import main
+from syncer.commands import ConnectionSettings, connection_test, deliver_once
+from syncer.dead_letters import DeadLetterSettings
+from syncer.pipeline import serve
+from syncer.settings import SyncerSettings
 from tests.integration.syncer_scene import HOUR, Scene, eventually, open_scene
 
 
@@ -95,12 +105,23 @@ async def test_tick_delivers_to_due_clients_and_a_broken_one_delays_nobody(scene
         assert await asyncio.wait_for(process.wait(), 20) == 0
 
 
-async def test_dead_letters_are_listed_with_a_reason_and_sent_back(scene: Scene) -> None:
+@pytest.fixture
+def own_keys(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment's keys, with which a command inside this process asks the queue."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, scene.environment[name])
+
+
+@pytest.mark.usefixtures("own_keys")
+async def test_dead_letters_are_listed_with_a_reason_and_sent_back(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
     client = await scene.add_client(client_s3_bucket="no-such-bucket-there-is")
     await scene.add_objects(client)
     order = {"client_id": client.client_id, "run_key": "20241123T0600-hourly"}
-    status, _, _ = await scene.finish("run", "--client", client.client_id)
-    assert status == 1
+    async with scene.deliverer() as deliverer:
+        with pytest.raises(ClientBucketError):
+            await deliverer.deliver(ClientSync(**order))
     url = scene.environment["SYNC_QUEUE_URL"] + "-dead"
     async with scene.stack.aws.client("sqs") as sqs:
         await sqs.purge_queue(QueueUrl=url)
@@ -114,12 +135,17 @@ async def test_dead_letters_are_listed_with_a_reason_and_sent_back(scene: Scene)
     assert listed["tick"]["frequency"] == "hourly"
     assert listed["no message of ours"]["reason"] == "client_id isn't an id"
     assert "203.0.113.9" not in output + log
+    settings = scene.settings_of(DeadLetterSettings)
+
+    async def redrive(*ids: str) -> tuple[bool, dict[str, int]]:
+        capsys.readouterr()
+        well = await dead_letter_commands.redrive(settings, ids or None)
+        return well, json.loads(capsys.readouterr().out)
+
     one = listed["tick"]["message_id"]
-    status, output, log = await scene.finish("dead-letters", "redrive", "--id", one)
-    assert (status, json.loads(output)) == (0, {"sent_back": 1, "left": 2}), log
-    assert (await scene.finish("dead-letters", "redrive", "--id", one))[0] == 1  # it is no longer there
-    status, output, log = await scene.finish("dead-letters", "redrive")
-    assert (status, json.loads(output)) == (0, {"sent_back": 1, "left": 1}), log
+    assert await redrive(one) == (True, {"sent_back": 1, "left": 2})
+    assert (await redrive(one))[0] is False  # it is no longer there
+    assert await redrive() == (True, {"sent_back": 1, "left": 1})
     async with scene.stack.aws.client("sqs") as sqs:
         back = await sqs.receive_message(QueueUrl=scene.environment["SYNC_QUEUE_URL"], MaxNumberOfMessages=10)
         await sqs.purge_queue(QueueUrl=scene.environment["SYNC_QUEUE_URL"])
@@ -127,7 +153,7 @@ async def test_dead_letters_are_listed_with_a_reason_and_sent_back(scene: Scene)
     assert json.dumps(order) in [message["Body"] for message in back["Messages"]]
 
 
-async def test_commands_say_what_is_wrong_in_words(scene: Scene) -> None:
+async def test_commands_say_what_is_wrong_in_words(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     client = await scene.add_client()
     broken = await scene.change(client, client_s3_secret_key=scene.box.encrypt("very-secret"))
     status, output, log = await scene.finish("test-connection", "--client", broken.client_id)
@@ -136,15 +162,20 @@ async def test_commands_say_what_is_wrong_in_words(scene: Scene) -> None:
     assert "the secret key does not belong to the access key" in output
     assert "very-secret" not in output + log
     await scene.change(client)
-    status, output, log = await scene.finish("test-connection", "--client", client.client_id)
-    assert (status, output.count("ok    ")) == (0, 3), log
-    for command in ("test-connection", "run"):
-        status, _, log = await scene.finish(command, "--client", "nobody")
-        assert status == 1
-        assert "no such client" in log or "unknown client" in log
-    status, _, log = await scene.finish("run", "--client", client.client_id, "--since", "2999-01-01T00")
-    assert status == 2
-    assert "since lies in the future" in log
+    settings = scene.settings_of(ConnectionSettings)
+    assert await connection_test(settings, client.client_id)
+    assert capsys.readouterr().out.count("ok    ") == 3
+    with pytest.raises(PermanentError, match="no such client"):
+        await connection_test(settings, "nobody")
+    with pytest.raises(PermanentError, match="no such client"):
+        await deliver_once(scene.settings(), asyncio.Event(), "nobody", Hours())
+
+
+def test_hours_in_the_future_are_refused_before_anything_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--client", "c", "--since", "2999-01-01T00"])
+    assert ended.value.code == 2
+    assert "since lies in the future" in capsys.readouterr().err
 
 
 async def dead_letters(scene: Scene) -> list[str]:
@@ -231,24 +262,36 @@ async def test_silent_endpoint_delays_nobody_and_sigterm_hands_its_run_back(scen
     ("environment", "line"),
     [
         ({"SYNC_QUEUE_URL": ""}, "SYNC_QUEUE_URL is missing"),
-        ({"SYNC_QUEUE_URL": "sync"}, "SYNC_QUEUE_URL is wrong: Value error, not the URL of a queue"),
-        ({"SYNC_QUEUE_URL": "missing"}, "SYNC_QUEUE_URL is wrong: the queue is not usable"),
         ({"AWS_ACCESS_KEY_ID": "AKIAAAAAAAAAAAAAAAAA"}, "SYNC_QUEUE_URL is wrong: the queue is not usable"),
-        ({"PROCESSED_S3_BUCKET": "there-is-no-such-bucket"}, "PROCESSED_S3_BUCKET: "),
-        ({"CREDENTIALS_KEYS": ""}, "CREDENTIALS_KEYS is missing"),
-        ({"DATABASE_URL": "empty"}, "run python -m database migrate"),
     ],
 )
 async def test_wrong_set_up_is_one_clear_line_and_status_2(
     scene: Scene, environment: dict[str, str], line: str
 ) -> None:
-    values = dict(environment)
-    if values.get("SYNC_QUEUE_URL") == "missing":
-        values["SYNC_QUEUE_URL"] = scene.environment["SYNC_QUEUE_URL"] + "-missing"
-    if values.get("DATABASE_URL") == "empty":
-        values["DATABASE_URL"] = scene.stack.postgres.dsn_for("postgres", user="postgres")
-    status, _, log = await scene.finish(**values)
+    status, _, log = await scene.finish(**environment)
     assert status == 2, log
     (said,) = (text for text in log.splitlines() if not text.startswith("{"))  # the others are logs
     assert said.startswith("syncer: ")
     assert line in said
+
+
+@pytest.mark.usefixtures("own_keys")
+async def test_wrong_set_up_names_the_variable(scene: Scene) -> None:
+    empty = scene.stack.postgres.dsn_for("postgres", user="postgres")
+    for changes, line in (
+        ({"SYNC_QUEUE_URL": "sync"}, "SYNC_QUEUE_URL is wrong: Value error, not the URL of a queue"),
+        ({"SYNC_QUEUE_URL": scene.environment["SYNC_QUEUE_URL"] + "-missing"}, "SYNC_QUEUE_URL is wrong: the queue"),
+        ({"PROCESSED_S3_BUCKET": "there-is-no-such-bucket"}, "PROCESSED_S3_BUCKET: "),
+        ({"CREDENTIALS_KEYS": ""}, "CREDENTIALS_KEYS is missing"),
+        ({"DATABASE_URL": empty}, "run python -m database migrate"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(line)):
+            await serve(read(scene, changes), asyncio.Event())
+
+
+def read(scene: Scene, changes: dict[str, str]) -> SyncerSettings:
+    """The settings as the service reads them from an environment."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in (scene.environment | changes).items():
+            patched.setenv(name, value)
+        return SyncerSettings.load()
