@@ -15,6 +15,8 @@ from pathlib import Path
 
 import duckdb
 import pytest
+import sqlglot
+from sqlglot import exp
 
 from local.stack import Stack
 from pipeline.clients import PrivacyLevel
@@ -73,18 +75,32 @@ async def test_every_way_to_read_finds_the_same_events(delivered: Delivered, cop
     assert {json.loads(line)["event_id"] for line in shell.stdout.splitlines()} == set(delivered.event_ids)
     python = await run([sys.executable, "-c", snippet("python")], copy)
     assert (python.returncode, python.stdout) == (0, f"{count}\n"), python.stderr
+    pandas = await run([sys.executable, "-c", snippet("python pandas")], copy)
+    assert (pandas.returncode, pandas.stdout) == (0, f"{count} {count}\n"), pandas.stderr
     query = snippet("sql").replace("bucket/", f"{copy}/bucket/")
     rows = await asyncio.to_thread(lambda: duckdb.sql(query).fetchall())
     assert sum(row[3] for row in rows) == sum(row[4] for row in rows) == count
     assert len({row[:2] for row in rows}) == 2  # (dt, hr)
 
 
-def test_columns_of_the_athena_table_are_those_of_the_record() -> None:
-    columns = re.search(r"CREATE EXTERNAL TABLE events \((.*?)\)\nPARTITIONED", snippet("athena"), re.DOTALL)
-    assert columns
-    named = {part.split()[0].strip("`") for part in columns[1].split(",")}
-    schema = json.loads((ROOT / "docs/event.schema.json").read_text())
-    assert named == set(schema["properties"])
+def test_athena_statement_is_of_its_dialect_and_names_what_is_delivered(delivered: Delivered) -> None:
+    (statement,) = sqlglot.parse(snippet("athena"), dialect="athena")
+    assert isinstance(statement, exp.Create)  # what is not understood would be a Command
+    assert isinstance(statement.this, exp.Schema)
+    named = {column.name for column in statement.this.expressions}
+    assert named == set(json.loads((ROOT / "docs/event.schema.json").read_text())["properties"])
+    properties = {
+        item.this.name: item.args["value"].name
+        for item in statement.find_all(exp.Property)
+        if type(item) is exp.Property
+    }
+    (partitions,) = statement.find_all(exp.PartitionedByProperty)
+    assert [column.name for column in partitions.this.expressions] == ["dt", "hr"]
+    hour = {"${dt}": HOUR.strftime("%Y-%m-%d"), "${hr}": f"{HOUR.hour:0{properties['projection.hr.digits']}d}"}
+    folder = properties["storage.location.template"].removeprefix("s3://BUCKET/PREFIX/")
+    for name, value in hour.items():
+        folder = folder.replace(name, value)
+    assert [key for key in delivered.objects if key.startswith(folder)]
 
 
 async def test_the_check_passes_on_a_true_copy_and_on_no_other(delivered: Delivered, copy: Path) -> None:
