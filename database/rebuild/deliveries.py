@@ -24,6 +24,8 @@ from pipeline.s3 import ObjectStore
 
 _MANIFEST_KEY = re.compile(rf"{MANIFESTS}([^/]+)/([^/]+)\.json")
 
+_UNREADABLE = "can't be read: as long as it is there, the syncer takes it for a run that the ledger has lost"
+
 RunName = tuple[str, str]
 """(client_id, run_key)."""
 
@@ -74,7 +76,7 @@ async def read(ledger: AsyncConnection, bucket: ObjectStore, report: Report) -> 
         try:
             plans[name] = decode_plan(await bucket.get(item.key))
         except (PoisonError, PermanentError):
-            report.doubt(f"{item.key} can't be read")
+            report.doubt(f"{item.key} {_UNREADABLE}")
     manifests: dict[RunName, Manifest] = {}
     async for item in bucket.list(MANIFESTS):
         match = _MANIFEST_KEY.fullmatch(item.key)
@@ -90,7 +92,7 @@ async def read(ledger: AsyncConnection, bucket: ObjectStore, report: Report) -> 
                 modified_at=item.modified_at,
             )
         except (PermanentError, ValueError):
-            report.doubt(f"{item.key} can't be read")
+            report.doubt(f"{item.key} {_UNREADABLE}")
     return Deliveries(plans=plans, manifests=manifests)
 
 

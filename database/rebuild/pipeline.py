@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from database import preflight
 from database import source as source_db
 from database.balance import Window, imbalances
-from database.ledger import CONNECTION_OPTIONS, SESSION_NAME, audit
+from database.ledger import CONNECTION_OPTIONS, SESSION_NAME, audit, chunks
 from database.ledger.records import LAYOUTS, History, decode_layout
 from database.migrate import migrate
 from database.preflight import REBUILD_LOCK
@@ -26,6 +26,7 @@ from database.translate import translated
 from pipeline import logs
 from pipeline.errors import ConfigError, PermanentError, PoisonError
 from pipeline.gzip import GzipError
+from pipeline.kafka import told_sequences
 from pipeline.layout import Layout, Layouts
 from pipeline.position import ZERO, Position
 from pipeline.s3 import ObjectStore, open_bucket
@@ -78,6 +79,7 @@ async def rebuild(settings: RebuildSettings, *, dry_run: bool = False) -> Report
                 await _restore_epochs(ledger, restored.histories, report)
                 await _restore_tails(ledger, raw_bucket, settings, restored, report)
                 await processed.restore(ledger, processed_bucket, used, report)
+                await _compare_group(ledger, settings, report)
                 memberships = await deliveries.restore(ledger, found, report)
                 later = await deliveries.enter_members(ledger, memberships)
                 await cells.restore(ledger, records, found.members, report)
@@ -169,6 +171,20 @@ async def _restore_tails(
     except (GzipError, PoisonError):
         tails = raw.tails_after(b"", in_kafka, restored.prior_tails, layouts)
     await raw.set_tails(ledger, restored.last, tails)
+
+
+async def _compare_group(ledger: AsyncConnection, settings: RebuildSettings, report: Report) -> None:
+    """The consumer group may have been told of chunks whose records are gone; processors refuse to do them again."""
+    stands = await chunks.stands(ledger, settings.kafka_raw_topic)
+    told = await told_sequences(settings, range(max([settings.kafka_partitions, *(number + 1 for number in stands)])))
+    for partition, sequence in sorted(told.items()):
+        stand = stands.get(partition, chunks.NOWHERE)
+        if sequence > stand.last_sequence:
+            report.doubt(
+                f"{settings.kafka_raw_topic}-{partition} was processed to sequence {sequence}, records of chunks end at"
+                f" {stand.last_sequence}: processors refuse to go on until their records are back, or, when what they"
+                " held may be delivered again, until KAFKA_GROUP has another name"
+            )
 
 
 async def _restore_layouts(

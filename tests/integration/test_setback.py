@@ -72,6 +72,21 @@ async def stored(traffic: Traffic) -> set[tuple[str, str, str]]:
     return found
 
 
+@asynccontextmanager
+async def hidden(traffic: Traffic, prefix: str) -> AsyncIterator[None]:
+    """Objects of the processed bucket are gone while the block runs."""
+    bucket = traffic.scene.environment["PROCESSED_S3_BUCKET"]
+    async with traffic.scene.stack.aws.client("s3") as s3:
+        listed = await s3.list_objects_v2(Bucket=bucket, Prefix=prefix)
+        bodies = {}
+        for item in listed["Contents"]:
+            bodies[item["Key"]] = await (await s3.get_object(Bucket=bucket, Key=item["Key"]))["Body"].read()
+            await s3.delete_object(Bucket=bucket, Key=item["Key"])
+        yield
+        for key, body in bodies.items():
+            await s3.put_object(Bucket=bucket, Key=key, Body=body)
+
+
 async def test_on_a_ledger_that_was_set_back_nothing_is_processed_or_delivered_until_it_is_rebuilt(
     traffic: Traffic,
 ) -> None:
@@ -97,6 +112,9 @@ async def test_on_a_ledger_that_was_set_back_nothing_is_processed_or_delivered_u
     )
     assert status == 1
     assert (await counts(traffic), await stored(traffic)) == before
+    async with hidden(traffic, "ledger/chunks/"):
+        (doubt, *_) = [doubt for doubt in (await traffic.rebuild(dry_run=True)).doubts if "KAFKA_GROUP" in doubt]
+        assert "was processed to sequence" in doubt
     foretold = await traffic.rebuild(dry_run=True)
     assert await counts(traffic) == before[0]
     report = await traffic.rebuild()
