@@ -289,7 +289,7 @@ class Deliverer:
         reach("syncer.after_manifest_row")
         await upload.put_manifest(bucket, run, text)
         await self._processed.put_new(
-            manifest.copy_key(run.client_id, run.run_key),
+            records.manifest_key(run.client_id, run.run_key),
             text.encode(),
             sha256=bytes.fromhex(manifest.sha256_of(text)),
             metadata={

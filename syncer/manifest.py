@@ -25,11 +25,6 @@ def latest_key(prefix: str) -> str:
     return f"{prefix}manifests/latest.json"
 
 
-def copy_key(client_id: str, run_key: str) -> str:
-    """The copy in the processed bucket, from which a lost ledger can be rebuilt."""
-    return f"manifests/{client_id}/{run_key}.json"
-
-
 def render(
     run: Run, files: Sequence[DeliveredFile], replaced: Sequence[ReplacedFile], previous: FinishedRun | None
 ) -> str:

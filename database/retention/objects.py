@@ -51,8 +51,6 @@ _PROCESSED = """
            AND NOT EXISTS (SELECT FROM pipeline.delivery_replacements p WHERE p.file_id = f.id AND p.state = 'open'))))
 """
 
-_RETURNING = "RETURNING key, bytes, events"
-
 _UNDELIVERED = """
     SELECT count(*), coalesce(sum(o.bytes), 0)::bigint, coalesce(sum(o.events), 0)::bigint
       FROM pipeline.processed_objects o JOIN pipeline.chunks k ON k.id = o.chunk_id

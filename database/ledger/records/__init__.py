@@ -28,7 +28,6 @@ from database.ledger.records.revisions import (
     decode_revision,
     encode_revision,
     put_revision,
-    revision_key,
 )
 
 __all__ = [
@@ -63,6 +62,5 @@ __all__ = [
     "put_layouts",
     "put_plan",
     "put_revision",
-    "revision_key",
     "tails_text",
 ]
