@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import shutil
 import signal
 import sys
 import time
@@ -21,12 +20,15 @@ from database.balance import Window
 from database.reconcile import reconcile
 from database.settings import DeepReconcileSettings
 from local import gauge, verify
+from local.leftovers import FolderInUseError, empty
+from local.process import PartError
 from local.replays import keep_replaying
 from local.samples import SAMPLES
 from local.services import SERVICES, Services
 from local.stack import Stack
 from local.traffic import run_traffic
 from local.view import View
+from pipeline.errors import PipelineError
 
 RATE = 600.0
 DRAIN_SECONDS = 240.0
@@ -49,8 +51,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(options: argparse.Namespace) -> int:
-    """The exit status: 0 when everything that was inserted arrived as it should, or after Ctrl-C without --seconds."""
-    return asyncio.run(_demo(options.dir, options.rate, options.seconds))
+    """The exit status: 0 when everything that was inserted arrived as it should, or after Ctrl-C without --seconds.
+
+    1 when it did not, or a part failed; 2 when another demo runs in the folder.
+    """
+    try:
+        return asyncio.run(_demo(options.dir, options.rate, options.seconds))
+    except FolderInUseError as error:
+        print(f"local demo: {error}", file=sys.stderr)
+        return 2
+    except (PartError, PipelineError, OSError) as error:
+        print(f"local demo: {error}", file=sys.stderr)
+        return 1
 
 
 async def _demo(folder: Path, rate: float, seconds: float | None) -> int:
@@ -118,7 +130,7 @@ def _reconcile_settings(stack: Stack) -> DeepReconcileSettings:
 @asynccontextmanager
 async def running(folder: Path, say: Callable[[str], None]) -> AsyncIterator[tuple[Stack, Services]]:
     """The stack in an empty folder, and all services on it. `say` gets a line for whatever a person should know."""
-    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    await asyncio.to_thread(empty, folder)
     stack = Stack(folder, say=say)
     await stack.start()
     try:

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import hashlib
 import os
+import pwd
 import re
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +17,12 @@ from local.process import PartError
 
 _POM = Path(__file__).with_name("pom.xml")
 _MANIFEST = Path(__file__).with_name("kafka.sha256")
+_ERROR = re.compile(r"\[ERROR\] (.*?)(?: -> \[Help \d+\])?\s*$")
 _DOWNLOADED = re.compile(r"^Downloaded from .*/([^/ ]+\.jar) ")
+
+
+class DownloadError(PartError):
+    """Maven could not fetch the jars. The text is one line."""
 
 
 def kafka_version() -> str:
@@ -51,7 +57,7 @@ def are_cached() -> bool:
 async def fetch(say: Callable[[str], None]) -> Path:
     """The folder of the jars, each of them checked; downloads them (44 MB) when they are not there.
 
-    Raises PartError when Maven fails or a jar isn't the pinned one.
+    Raises DownloadError when Maven fails, PartError when a jar isn't the pinned one.
     """
     folder = cache_folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -71,10 +77,11 @@ async def _download(folder: Path, say: Callable[[str], None]) -> None:
     maven = find_maven()
     if maven is None:
         raise PartError("Maven is not there, and the jars of Kafka are not cached")
-    total, seen, tail = len(manifest()), 0, ""
+    total, seen, reason = len(manifest()), 0, ""
     say(f"Kafka {kafka_version()}: Maven fetches {total} jars, 44 MB, this one time")
     process = await asyncio.create_subprocess_exec(
         *(maven, "-B", "-C", "-f", str(_POM), "dependency:copy-dependencies", f"-DoutputDirectory={folder}"),
+        *_repository(),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -83,9 +90,10 @@ async def _download(folder: Path, say: Callable[[str], None]) -> None:
     try:
         assert process.stdout
         async for line in process.stdout:
-            text = re.sub(r"https?://\S+/", "", line.decode(errors="replace").replace("[INFO] ", ""))
-            tail = (tail + text)[-2000:]
-            found = _DOWNLOADED.match(line.decode(errors="replace").replace("[INFO] ", ""))
+            text = line.decode(errors="replace").replace("[INFO] ", "")
+            if not reason and (error := _ERROR.search(text)):
+                reason = re.sub(r"https?://\S+/", "", error[1])[:200]
+            found = _DOWNLOADED.match(text)
             if found and found[1] in manifest():
                 seen += 1
                 if seen % 10 == 0 or seen == total:
@@ -96,7 +104,16 @@ async def _download(folder: Path, say: Callable[[str], None]) -> None:
         await process.wait()
         raise
     if status != 0:
-        raise PartError(f"Maven failed with status {status}:\n{tail}")
+        raise DownloadError(f"Maven fails ({reason or f'status {status}'})")
+
+
+def _repository() -> tuple[str, ...]:
+    """Where Maven keeps what it fetched: below our own cache where the user has no home; Maven doesn't ask HOME."""
+    try:
+        home = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        home = ""
+    return () if os.access(home, os.W_OK) else (f"-Dmaven.repo.local={cache_folder().parent / 'maven'}",)
 
 
 def _check(folder: Path) -> None:

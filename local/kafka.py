@@ -195,12 +195,17 @@ class Noida(Broker):
         )
 
 
-def choose_broker(folder: Path, port: int, controller_port: int, *, say: Callable[[str], None]) -> Broker:
-    """Apache Kafka where Java 17 and the jars, or Maven to fetch them, are there."""
+async def choose_broker(folder: Path, port: int, controller_port: int, *, say: Callable[[str], None]) -> Broker:
+    """Apache Kafka where Java 17 and the jars are there, or can be fetched."""
     if find_java() is None:
         return Noida(folder, port, why="Java 17 or newer is not there")
-    if not jars.are_cached() and jars.find_maven() is None:
-        return Noida(folder, port, why="Maven is not there")
+    if not jars.are_cached():
+        if jars.find_maven() is None:
+            return Noida(folder, port, why="Maven is not there")
+        try:
+            await jars.fetch(say)
+        except jars.DownloadError as error:
+            return Noida(folder, port, why=str(error))
     return Kafka(folder, port, controller_port, say=say)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -39,6 +40,20 @@ class FolderLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def empty(folder: Path) -> None:
+    """Make or empty the folder. Raises FolderInUseError when a stack runs there, OSError for somebody else's files."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = FolderLock(folder)
+    try:
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != "lock":
+                entry.unlink()
+    finally:
+        lock.release()
 
 
 class Pids:

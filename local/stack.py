@@ -70,14 +70,14 @@ class Stack:
             self.env_file.unlink(missing_ok=True)
             for name in await self._pids.reap():
                 self._say(f"{name} was left from an earlier run: ended")
-            self._make_parts()
+            await self._make_parts()
             await self._start_parts()
         except BaseException as error:
             await self.stop()
             raise _cause(error) from None
         self._say(f"Ready in {time.monotonic() - began:.1f} s: {self.env_file}")
 
-    def _make_parts(self) -> None:
+    async def _make_parts(self) -> None:
         state, folder = self.state, self.folder
         state.ports = chosen = ports.choose(_PORTS, self._earlier_ports)
         self.postgres = Postgres(
@@ -87,7 +87,7 @@ class Stack:
             bin_folder=self._postgres_bin,
             settings=self._postgres_settings,
         )
-        self.kafka = choose_broker(folder / "kafka", chosen["kafka"], chosen["kafka_controller"], say=self._say)
+        self.kafka = await choose_broker(folder / "kafka", chosen["kafka"], chosen["kafka_controller"], say=self._say)
         self.aws = Aws(folder / "aws", chosen["aws"], root=state.aws_root)
         jar = find_jar()
         has_firestore = jar is not None and find_java() is not None

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from local import jars, ports
 from local.aws_server import is_stranger
 from local.kafka import Kafka, Noida, choose_broker
-from local.leftovers import FolderInUseError, FolderLock, Pids
+from local.leftovers import FolderInUseError, FolderLock, Pids, empty
 from local.postgres import Postgres, new_password
 from local.process import Command, PartError, Process
 from local.state import State, env_text, read_env
@@ -142,7 +142,7 @@ async def test_server_that_can_not_start_shows_its_log(tmp_path: Path) -> None:
 async def test_without_java_the_small_broker_runs_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    broker = choose_broker(tmp_path, a_port(), a_port(), say=print)
+    broker = await choose_broker(tmp_path, a_port(), a_port(), say=print)
     assert isinstance(broker, Noida)
     assert "Java 17 or newer is not there" in broker.remark
     await broker.start()
@@ -164,17 +164,49 @@ async def test_without_java_the_small_broker_runs_and_says_so(tmp_path: Path, mo
         await broker.stop()
 
 
-def test_without_maven_only_a_cached_broker_is_the_real_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def make_program(path: Path, script: str) -> None:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+async def test_without_maven_only_a_cached_broker_is_the_real_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(jars, "find_maven", lambda: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    java = tmp_path / "java"
-    java.write_text("#!/bin/sh\necho 'openjdk version \"17.0.1\"' >&2\n")
-    java.chmod(0o755)
+    make_program(tmp_path / "java", "echo 'openjdk version \"17.0.1\"' >&2")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    assert isinstance(choose_broker(tmp_path, 1, 2, say=print), Noida)
+    assert isinstance(await choose_broker(tmp_path, 1, 2, say=print), Noida)
     jars.cache_folder().mkdir(parents=True)
-    assert isinstance(choose_broker(tmp_path, 1, 2, say=print), Kafka)
+    assert isinstance(await choose_broker(tmp_path, 1, 2, say=print), Kafka)
+
+
+async def test_when_maven_fails_the_small_broker_says_why_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    make_program(tmp_path / "java", "echo 'openjdk version \"17.0.1\"' >&2")
+    make_program(
+        tmp_path / "mvn", "echo '[ERROR] Could not transfer from https://registry.test/a/b.jar -> [Help 1]'; exit 1"
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    broker = await choose_broker(tmp_path, 1, 2, say=print)
+    assert isinstance(broker, Noida)
+    assert broker.remark.startswith("Maven fails (Could not transfer from b.jar), so the broker is noida-db")
+
+
+def test_a_folder_is_emptied_only_when_nobody_uses_it(tmp_path: Path) -> None:
+    (tmp_path / "kafka" / "data").mkdir(parents=True)
+    (tmp_path / "env").touch()
+    lock = FolderLock(tmp_path)
+    with pytest.raises(FolderInUseError, match="another stack"):
+        empty(tmp_path)
+    assert (tmp_path / "env").exists()
+    lock.release()
+    empty(tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["lock"]
 
 
 async def test_changed_jar_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
