@@ -100,9 +100,11 @@ _FORMS = _table(vicinity.FORMS)
 _THING_SIGNS = _table(vicinity.THING_SIGNS)
 _ALLOWED = _table(vicinity.TEXT_ALLOWED)
 _NAME_NOUNS = _table(words.AMBIGUOUS_NAME)
+_HOLDERS = words.table(vicinity.HOLDERS)
 _CONNECTORS = words.table(vicinity.CONNECTORS)
 _ABBREVIATIONS = dict(pair.split(":") for pair in vicinity.ABBREVIATIONS.split())
 _ENGLISH = re.compile(rf"(?:{'|'.join(sorted(vicinity.ENGLISH.split(), key=len, reverse=True))})+")
+_NUMBERS = frozenset(("number", "no", "nr", "num", "id"))
 _PERSON = Name("pii", "name")
 _STRONG = frozenset(("pii", "zip"))
 _WEAK = frozenset(("hipaa", "date", "age", "free"))
@@ -115,6 +117,8 @@ _TIMID = words.table(vicinity.TIMID)
 
 def classify(name: str) -> Name | None:
     """What `name` labels; None when it labels nothing personal or nothing known."""
+    if name == "_gl":  # Google's cross-domain linker
+        return Name("click", "click_id")
     parts = split(name[:-3] if name.endswith("__c") else name)  # Salesforce's own fields
     if not parts:
         return None
@@ -140,6 +144,14 @@ def neutral(name: str) -> bool:
     """Whether `name` says that it describes something other than the person, even below `address` or `phone`."""
     parts = [part for part in split(name) if not part.isdigit()]
     return bool(parts) and (parts[-1] in _NEUTRAL or parts[0] in _QUESTIONS)
+
+
+def owner(name: str) -> str:
+    """Whose members an object of this name holds: `user` for `currentUser`, `session` for `session_info`."""
+    parts = [part for part in split(name) if not part.isdigit()]
+    while len(parts) > 1 and parts[-1] in _HOLDERS:
+        parts.pop()
+    return parts[-1] if parts else ""
 
 
 def people(name: str) -> bool:
@@ -187,13 +199,15 @@ def _phrase(parts: list[str]) -> Name | None:
             return _PERSON
         endings = (_KNOWN.get("".join(parts[start:])) for start in range(1, count - 1))
         return next((found for found in endings if found == _PERSON), None)
-    if parts[0] in _NAME_NOUNS and all(part in _PEOPLE or part in _CONNECTORS for part in parts[1:]):
+    if parts[0] in _NAME_NOUNS and parts[-1] in _PEOPLE and _PEOPLE.union(_CONNECTORS).issuperset(parts[1:]):
         return _PERSON
     weak: Name | None = None
     for size in range(min(count, 6), 0, -1):
         for start in range(count - size, -1, -1):
             known = _singular("".join(parts[start : start + size]))
             found = _KNOWN.get(known)
+            if found and found.group == "free" and parts[-1] in _NUMBERS:
+                continue
             if not found or not (
                 all(part in _AROUND for part in parts[start + size :])
                 or (found.group in _STRONG and known not in _TIMID and _foreign(known))

@@ -20,7 +20,7 @@ from pipeline.privacy.rules import PERSON, Act, RuleBook
 from pipeline.privacy.standard import Standard
 from pipeline.privacy.values import PARAMETER_NAME, Findings, Values, unquoted
 
-RULES_VERSION = 8
+RULES_VERSION = 9
 """Counts up with every change of what the rules find or write, so that policy_version changes with them."""
 
 
@@ -134,8 +134,8 @@ def _engine(plans: Plans, pseudonyms: Pseudonyms, hash_addresses: bool) -> Engin
             findings.depends = True
             return None if findings.keep.allows(rule.purpose) else rule.kind
         if rule.act == Act.NAME:
-            person = not rule.purpose and people.looks_like_person(value, one=names.fold(name).lower() != "name")
-            return rule.kind if person or of_person(query) else None
+            person = rule.purpose != "part" and people.looks_like_person(value, one=names.fold(name).lower() != "name")
+            return rule.kind if person or (rule.purpose != "whole" and of_person(query)) else None
         if rule.kind == "free_text" and _WEIGHT.fullmatch(value):
             return None
         return rule.kind if rule.act in (Act.REDACT, Act.ADDRESS, Act.ZIP, Act.PSEUDONYM) else None

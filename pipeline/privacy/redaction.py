@@ -383,13 +383,16 @@ class Redaction:
 
     def _person(self, rule: Rule, body: str, group: Group, *, labels: bool) -> bool:
         """Whether `body` names a person. `labels`: a value stands beside it, as in a field of a form."""
-        if values.redacted(body) is not None or group.role == PERSON or group.signs & PERSON:
+        if values.redacted(body) is not None:
             return True
-        if group.role == THING or group.signs & THING:
-            return False
-        if not labels and (group.role == FORM or self._is_form()):
-            return True
-        return not rule.purpose and people.looks_like_person(record.unescape(body))
+        if rule.purpose != "whole":
+            if group.role == PERSON or group.signs & PERSON:
+                return True
+            if group.role == THING or group.signs & THING:
+                return False
+            if not labels and (group.role == FORM or self._is_form()):
+                return True
+        return rule.purpose != "part" and people.looks_like_person(record.unescape(body))
 
     def _is_form(self) -> bool:
         """Whether the column event_type, a scalar and hence in front of all nested members, names a form."""

@@ -85,6 +85,31 @@ class RuleSet(dict[str, "Rule | None"]):
     __hash__ = object.__hash__  # type: ignore[assignment]  # rule sets are told apart by identity
 
 
+class Below(RuleSet):
+    """Rules for the members of an object whose name says what they are: `id` below `user` is a `user id`."""
+
+    def __init__(self, book: RuleBook, owner: str) -> None:
+        super().__init__(book, {}, size=512)
+        self._owner = owner
+
+    def __missing__(self, raw: str) -> Rule | None:
+        rule = self._book.any[raw]
+        if rule is None or rule.act in _VAGUE:
+            qualified = self._book.rule(f"{self._owner} {record.unescape(raw)}")
+            if qualified is not None and qualified.act not in _VAGUE and qualified.act != Act.NAME:
+                rule = qualified
+        if len(raw) <= 128:
+            if len(self) >= self._size:
+                self.clear()
+            self[raw] = rule
+        return rule
+
+    __hash__ = object.__hash__
+
+
+_VAGUE = frozenset((Act.INSPECT, Act.LABEL, Act.CONTENT))
+
+
 class Parameters(dict[str, bool]):
     """Whether the name of a parameter in a query, as it is written there, has a rule that does something."""
 
@@ -108,6 +133,9 @@ _VERSIONS = words.table(vicinity.VERSIONS)
 _THING_NUMBERS = words.table(vicinity.THING_NUMBERS)
 
 
+_THING_TEXTS = words.table(vicinity.THING_TEXTS)
+_QUALIFIERS = words.table(vicinity.QUALIFIERS)
+_PERSON_TEXTS = words.table(vicinity.PERSON_TEXTS)
 _ID_TAILS = words.table(vicinity.ID_TAILS)
 
 
@@ -116,6 +144,8 @@ def _thing_number(name: str) -> bool:
     """Whether what stands under this name numbers a thing: `order`, `orderId`, but not `pageTitle`."""
     parts = [part for part in names.split(name) if not part.isdigit()]
     if not parts:
+        return False
+    if len(parts) == 1 and parts[0] in _THING_TEXTS:
         return False
     return parts[-1] in _THING_NUMBERS or parts == ["id"] or (parts[0] in _THING_NUMBERS and parts[-1] in _ID_TAILS)
 
@@ -131,6 +161,7 @@ class RuleBook:
         self.versions = Context(versions=True)
         self.numbers = Context(identifiers=False)
         self.any = RuleSet(self, {})
+        self._below: dict[str, Below] = {}
         self.consent = RuleSet(
             self,
             {name: Rule(Act.PURPOSE, self.plain, purpose=purpose) for name, purpose in consent.PURPOSES.items()}
@@ -160,6 +191,16 @@ class RuleBook:
 
     def rule(self, name: str) -> Rule | None:
         """The rule for a member called `name` at any depth."""
+        rule = self._rule(name)
+        owner = names.owner(name)
+        if owner in _QUALIFIERS:
+            rule = rule or Rule(Act.INSPECT, self.plain)
+            rule.inner = self._below.get(owner)
+            if rule.inner is None:
+                rule.inner = self._below[owner] = Below(self, owner)
+        return rule
+
+    def _rule(self, name: str) -> Rule | None:
         kind = self.name_kind(name)
         if kind:
             return Rule(Act.INSPECT, self.plain, kind=kind, names_itself=True, sign=PERSON)
@@ -206,6 +247,8 @@ class RuleBook:
         folded = "".join(names.split(name))
         if folded in vicinity.BESIDE_PEOPLE:
             return Rule(Act.NAME, self.plain, kind=vicinity.BESIDE_PEOPLE[folded], purpose="part")
+        if folded in _PERSON_TEXTS:
+            return Rule(Act.NAME, self.plain, kind="name", purpose="whole", role=PERSON)
         if folded in _LABELS or folded == "id":
             return Rule(Act.LABEL, self.numbers if folded == "id" else self.plain)
         if folded in _CONTENTS:

@@ -111,6 +111,30 @@ tipo type typ boton bouton bottone icono icone icona btn tiene hat is has have c
 accepts accept wants want should use no with without require utm
 """
 
+THING_TEXTS = """
+event query page post article job form list request campaign adset adgroup creative placement keyword basket
+"""
+"""Of these only the ids are numbers: `event` itself may hold a text."""
+
+QUALIFIERS = """
+user users customer customers client contact contacts lead member members subscriber account session visitor device
+patient person card creditcard bank policy insurance driver license licence social tax national vehicle employee guest
+insured beneficiary name birth home work medical chart prescription claim certificate machine hardware anonymous
+passenger applicant identity passport kunde nutzer benutzer utilisateur cliente usuario utente klant gebruiker klient
+"""
+"""Names of objects that say what the members below them are: `card` says it of `number`, `session` of `id`."""
+
+HOLDERS = """
+info data details detail object obj ctx context record entity attributes attrs props properties fields state model dto
+"""
+
+PERSON_TEXTS = """
+customer person contact patient passenger applicant recipient guest buyer employee insured beneficiary caregiver
+guarantor subscriber attendee participant traveler traveller payer payee signatory tenant doctor physician kunde
+cliente klant klient asiakas
+"""
+"""A text below these may be the person's name, if it looks like one."""
+
 FIELD_LABELS = """
 field label key fieldname fieldid fieldlabel inputname inputid inputlabel question property attribute formfield
 elementname parameter param placeholder prompt fieldkey variablename slug type inputtype fieldtype k columnname
@@ -130,7 +154,7 @@ BESIDE_PEOPLE = {
     **dict.fromkeys(("via", "ulice"), "address"),
     **dict.fromkeys(("cap", "cp", "zp"), "postal_code"),
     **dict.fromkeys(("portable", "ph"), "phone"),
-    **dict.fromkeys(("recipient", "prezime", "ad", "fn", "ln"), "name"),
+    **dict.fromkeys(("prezime", "ad", "fn", "ln"), "name"),
     **dict.fromkeys(("mel", "em"), "email"),
     **dict.fromkeys(("pin",), "credential"),
     **dict.fromkeys(("rg",), "national_id"),

@@ -234,7 +234,7 @@ vehicleidentificationnumber chassisnumber vehicleserial kennzeichen autokennzeic
 fahrzeugidentnummer plaqueimmatriculation immatriculation plaquedimmatriculation matriculacoche matriculavehiculo
 numerodematricula targa targaauto placaveiculo kenteken numerrejestracyjny registreringsnummer regnummer
 rekisterinumero rendszam plaka госномер номеравто 車両番号 车牌 车牌号 차량번호
-vehiclevin carvin chassisno carplate vehicleplate plate tagnumber platetag
+vehiclevin carvin chassisno carplate vehicleplate plate
 """
 
 SIGNATURE = """
@@ -267,11 +267,13 @@ tduid vmcid mceid veroid hsenc hsmi mkttok olyencid olyanonid wickedid kx efid s
 qclid pinid srsltid erid vtid clid gaclid adclickid affclickid affiliateclickid transactionclickid mibextid sfmcid
 scref snapclickid redditclickid tiktokclickid linkedinclickid googleclickid facebookclickid bingclickid
 microsoftclickid gclidvalue fbclidvalue extclid unbclid
+ysclid hstc hssc hsctatracking
 """
 
 SESSION_ID = """
 sessionid sessionids sessid phpsessid jsessionid aspsessionid sessionuuid sessionkey sitzungsid idsession idsesion
 idsessione gasessionid
+sid connectsid
 """
 VISITOR_ID = """
 visitorid visitorids visitoruuid visitorkey besucherid idvisiteur idvisitante idvisitatore bezoekersid
