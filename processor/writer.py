@@ -193,5 +193,5 @@ def _gravity(error: BaseException) -> int:
 
 def compress(lines: list[bytes]) -> tuple[bytes, bytes]:
     """An object's body and its SHA-256 (32 bytes); the same lines give the same bytes."""
-    body = member(b"\n".join(lines) + b"\n")
+    body = member(b"\n".join([*lines, b""]))  # one copy of all lines, not two
     return body, hashlib.sha256(body).digest()
