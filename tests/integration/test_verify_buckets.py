@@ -114,7 +114,7 @@ async def test_changed_file_is_named(scene: Scene) -> None:
     assert f"{PREFIX}events/2.ndjson.gz has 0 events, its manifest says 1" in found
 
 
-@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}\n" * 50)[:-9]])
+@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}\n" * 50)[:-9]], ids=["no gzip", "cut short"])
 async def test_damaged_file_is_named(scene: Scene, body: bytes) -> None:
     await scene.put("events/2.ndjson.gz", body)
     assert f"{PREFIX}events/2.ndjson.gz is not a whole gzip file" in await scene.faults()
