@@ -26,6 +26,7 @@ _LETTERS = str.maketrans(
     {"ß": "ss", "ø": "o", "Ø": "O", "æ": "ae", "Æ": "AE", "ł": "l", "Ł": "L", "ı": "i", "đ": "d", "ð": "d", "þ": "th"}
 )
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_A-Za-z]+")
+_STEP = re.compile(r"[^.\[\]/]+")
 _LONGEST = 96
 
 
@@ -135,9 +136,13 @@ def classify(name: str) -> Name | None:
         return found
     if len(parts) == 1:
         return _compound(joined)
+    slim = [part for part in parts[:-1] if part not in _HOLDERS] + parts[-1:]
+    found = _KNOWN.get("".join(slim)) if len(slim) < len(parts) else None
+    if found:
+        return found
     if (parts[0] in _QUESTIONS and not _foreign(parts[1])) or parts[-1] in _NEUTRAL:
         return None
-    return _phrase(parts) or _compound(joined) or _listed(name, parts)
+    return _phrase(parts) or _compound(joined) or _listed(name, parts) or _dotted(name)
 
 
 def neutral(name: str) -> bool:
@@ -220,6 +225,12 @@ def _phrase(parts: list[str]) -> Name | None:
     return weak
 
 
+def _dotted(name: str) -> Name | None:
+    """A name that is a path, `payload.contact.mobile`, `data[contact][mobile]`: what its last two steps label."""
+    steps = _STEP.findall(name[:_LONGEST])
+    return classify(" ".join(steps[-2:])) if len(steps) > 2 else None
+
+
 def _listed(name: str, parts: list[str]) -> Name | None:
     """Several names in one, `PLZ / Ort`, `Ulice a číslo`: each word is known."""
     wanted = [part for part in parts if part not in _CONNECTORS]
@@ -256,6 +267,8 @@ def _compound(joined: str) -> Name | None:
         if found and found.group in _STRONG and len(tail) > 5 and tail not in _TIMID and _foreign(tail):
             return found  # `toimitusosoite`, `kundenvorname`
         found = _KNOWN.get(head)
+        if found and found.group == "free" and tail in _NUMBERS:
+            continue
         if found and tail in _AROUND and len(tail) > 3 and head not in _NAME_NOUNS:
             return found
     return None

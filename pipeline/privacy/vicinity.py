@@ -76,6 +76,7 @@ rechnungs rechnung liefer lieferung kunden kunde kontakt privat geschaft livrais
 cliente contacto fatturazione spedizione contatto faturamento entrega contato factuur bezorg klant contactpersoon
 faktura dostawa klient legal full complete valid real default preferred requested submitted entered typed gift giver
 giftrecipient friend friends referral referred reporter manager
+address adresse
 """
 
 SUFFIXES = """
@@ -103,6 +104,7 @@ bestatigt sichtbar anzahl fehler erreur errore fout blad vorhanden pflicht pflic
 aktiv attivo geklickt klick clic hinweis tooltip hint screen accessories accessory stand charger cable cover linetype
 region zone timezone max min limit
 device
+shown
 """
 
 
@@ -119,7 +121,7 @@ event query page post article job form list request campaign adset adgroup creat
 QUALIFIERS = """
 user users customer customers client contact contacts lead member members subscriber account session visitor device
 patient person card creditcard bank policy insurance driver license licence social tax national vehicle employee guest
-insured beneficiary name birth home work medical chart prescription claim certificate machine hardware anonymous
+insured beneficiary name birth medical chart prescription claim certificate machine hardware anonymous
 passenger applicant identity passport kunde nutzer benutzer utilisateur cliente usuario utente klant gebruiker klient
 """
 """Names of objects that say what the members below them are: `card` says it of `number`, `session` of `id`."""

@@ -76,6 +76,7 @@ adisoyadi adiniz soyad soyadi soyadiniz isim isimsoyisim ονομα επωνυμ
 consigneename ainm sloinne isem kunjom nomusage nomdusage anyjaleanykorineve schoolname nextofkinname guarantorname
 guarantor caregivername caregiver responsibleparty referringphysician attendingphysician attendingdoctor
 primarycarephysician pcpname emergencycontactname
+namefamily namegiven namemiddle
 """
 
 AMBIGUOUS_NAME = """
@@ -194,6 +195,7 @@ numeroconto numerodiconto contabancaria numerodaconta rekeningnummer bankrekenin
 kontobankowe numerrachunku rachunekbankowy bankkontonummer tilinumero bankszamlaszam cislouctu hesapno hesapnumarasi
 bankahesabi номерсчета расчетныйсчет 口座番号 银行账号 银行账户 계좌번호
 swiftcode biccode
+bankbic bankiban bankcode bankacct
 """
 
 CREDENTIAL = """
