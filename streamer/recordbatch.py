@@ -10,16 +10,17 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from aiokafka.record.util import calc_crc32c
+from google_crc32c import value as crc32c
 from librt.strings import BytesWriter, write_i32_be, write_i64_be
 from mypy_extensions import i64
 
 from pipeline.position import Position
 
-# Base offset, length from behind itself, leader's epoch, format, checksum of what follows; attributes, last offset,
-# first and last timestamp, producer's id and epoch, base sequence, records.
-_HEADER = struct.Struct(">qiibIhiqqqhii")
-_CHECKED_FROM: Final = 21
+# Base offset, length of the rest, leader's epoch, format, checksum of what follows.
+_HEAD = struct.Struct(">qiibI")
+# Attributes, last offset, first and last timestamp, producer's id and epoch, base sequence, records.
+_CHECKED = struct.Struct(">hiqqqhii")
+_HEADER_BYTES: Final[i64] = 21 + 40
 _LENGTH_FROM: Final = 12
 _FORMAT: Final = 2
 _NO_EPOCH: Final = -1
@@ -52,11 +53,11 @@ class RecordBatch:
     def __init__(self, timestamp_ms: int, limit_bytes: int) -> None:
         """`timestamp_ms`: since 1970. `limit_bytes`: of the whole; one record is always taken."""
         self._timestamp_ms = timestamp_ms
-        self._limit: i64 = limit_bytes - _HEADER.size
+        self._limit: i64 = limit_bytes - _HEADER_BYTES
         self._records = BytesWriter()
         self._count: i64 = 0
         self._producer = (-1, -1, -1)
-        self._built: bytearray | None = None
+        self._built: bytes | None = None
 
     def append(
         self, key: bytes | None, value: bytes | None, position: Position, sequence: i64, commit_time: i64
@@ -108,26 +109,20 @@ class RecordBatch:
 
     def size(self) -> int:
         """Bytes of the whole so far."""
-        return _HEADER.size + len(self._records) if self._built is None else len(self._built)
+        return _HEADER_BYTES + len(self._records) if self._built is None else len(self._built)
 
     def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
         self._producer = (producer_id, producer_epoch, base_sequence)
 
-    def _build(self) -> bytearray:
+    def _build(self) -> bytes:
         """The whole, the same however often it is asked for: a batch that is sent again is not another one."""
         if self._built is None:
-            built = bytearray(_HEADER.size)
-            built += self._records.getvalue()
+            time = self._timestamp_ms
+            checked = _CHECKED.pack(0, self._count - 1, time, time, *self._producer, self._count)
+            checked += self._records.getvalue()
             self._records = BytesWriter()
-            last, time = self._count - 1, self._timestamp_ms
-            producer_id, producer_epoch, base_sequence = self._producer
-            _HEADER.pack_into(
-                built, 0, 0, len(built) - _LENGTH_FROM, _NO_EPOCH, _FORMAT, 0,
-                0, last, time, time, producer_id, producer_epoch, base_sequence, self._count,
-            )  # fmt: skip
-            checksum = calc_crc32c(memoryview(built)[_CHECKED_FROM:])
-            struct.pack_into(">I", built, _CHECKED_FROM - 4, checksum)
-            self._built = built
+            length = _HEAD.size - _LENGTH_FROM + len(checked)
+            self._built = _HEAD.pack(0, length, _NO_EPOCH, _FORMAT, crc32c(checked)) + checked
         return self._built
 
 

@@ -186,7 +186,7 @@ class ReplicationConnection:
             size, data = get_copy_data(1)
             if size > 0:
                 frames += 1
-                frame = parse_frame(bytes(data))
+                frame = parse_frame(data)
                 if isinstance(frame, Keepalive):
                     keepalive = frame
                 else:
@@ -214,12 +214,11 @@ class ReplicationConnection:
             raise TransientError("the replication connection was lost") from error
 
 
-def parse_frame(data: bytes) -> bytes | Keepalive:
+def parse_frame(data: memoryview) -> bytes | Keepalive:
     """The payload of an XLogData frame, or a keepalive. Raises DecodeError for anything else."""
-    kind = data[:1]
-    if kind == b"w" and len(data) >= _XLOG_DATA.size:
-        return data[_XLOG_DATA.size :]
-    if kind == b"k" and len(data) == _KEEPALIVE.size:
+    if len(data) >= _XLOG_DATA.size and data[0] == 0x77:  # w
+        return data[_XLOG_DATA.size :].tobytes()
+    if len(data) == _KEEPALIVE.size and data[0] == 0x6B:  # k
         wal_end, server_time, reply = _KEEPALIVE.unpack(data)
         return Keepalive(
             wal_end=Lsn(wal_end),

@@ -189,12 +189,12 @@ def test_malformed_inserts_raise_the_decoders_own_error_and_nothing_else(data: s
 @given(st.binary(max_size=60))
 def test_malformed_frames_raise_the_decoders_own_error_and_nothing_else(frame: bytes) -> None:
     with contextlib.suppress(DecodeError):
-        parse_frame(frame)
+        parse_frame(memoryview(frame))
 
 
 def test_frames_are_told_apart() -> None:
-    assert parse_frame(struct.pack(">cQQq", b"w", 1, 2, 3) + b"payload") == b"payload"
-    assert parse_frame(struct.pack(">cQqB", b"k", 9, 0, 1)) == Keepalive(
+    assert parse_frame(memoryview(struct.pack(">cQQq", b"w", 1, 2, 3) + b"payload")) == b"payload"
+    assert parse_frame(memoryview(struct.pack(">cQqB", b"k", 9, 0, 1))) == Keepalive(
         wal_end=Lsn(9), server_time=946_684_800_000_000, reply_requested=True
     )
 
