@@ -46,7 +46,7 @@ _DEAD_PEER = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepa
 
 def _options(dsn: str) -> str:
     given = conninfo_to_dict(dsn).get("options")
-    return " ".join(filter(None, (str(given or ""), _DEAD_PEER)))
+    return " ".join(filter(None, (str(given or ""), "-c timezone=UTC", _DEAD_PEER)))
 
 
 @asynccontextmanager

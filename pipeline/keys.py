@@ -29,7 +29,7 @@ def hour_of(commit_time: int) -> datetime:
 
 def partition_path(hour: datetime) -> str:
     """`dt=YYYY-MM-DD/hr=HH`: what Athena, Spark and DuckDB read as columns."""
-    return hour.strftime("dt=%Y-%m-%d/hr=%H")
+    return hour.astimezone(UTC).strftime("dt=%Y-%m-%d/hr=%H")
 
 
 def raw_key(first: Position, last: Position, first_commit_time: int) -> str:

@@ -59,7 +59,7 @@ async def connected(pool: Pool) -> AsyncIterator[psycopg.AsyncConnection]:
 async def open_pool(dsn: str, *, max_size: int = 4) -> AsyncIterator[Pool]:
     """A pool of autocommit connections to the ledger. Raises TransientError when the server can't be reached."""
     pool: Pool = AsyncConnectionPool(
-        _with_limits(dsn),
+        _session(dsn),
         min_size=1,
         max_size=max_size,
         timeout=10,
@@ -81,6 +81,8 @@ async def open_pool(dsn: str, *, max_size: int = 4) -> AsyncIterator[Pool]:
         await pool.close()
 
 
-def _with_limits(dsn: str) -> str:
+def _session(dsn: str) -> str:
+    """With UTC, whatever the server's own zone is: hours become parts of keys, and are cut to whole ones."""
     options = conninfo_to_dict(dsn).get("options") or ""
-    return make_conninfo(dsn, options=f"{options} -c idle_in_transaction_session_timeout={_IDLE_SECONDS}s".strip())
+    ours = f"-c timezone=UTC -c idle_in_transaction_session_timeout={_IDLE_SECONDS}s"
+    return make_conninfo(dsn, options=f"{options} {ours}".strip())
