@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 from pipeline.privacy import agents, contacts, embedded, health, masks, numbers, places, record
 from pipeline.privacy.consent import Decision
 from pipeline.privacy.errors import UnparsableRecord
+from pipeline.privacy.queries import Queries
 
 _REMEMBERED = 16_384
 _SHORT = 160
@@ -127,6 +128,7 @@ class Values:
         self._nested = nested
         self._parameter = parameter
         self._matters = matters
+        self._queries = Queries(parameter, matters, lambda part: bool(_STRONG.search(part)) or masks.suspected(part))
         self._answers: dict[tuple[str, Context, bool, bool], Found | None] = {}
 
     def inspect(self, body: str, context: Context, keep: Decision, depth: int = 0) -> Found | None:
@@ -138,11 +140,15 @@ class Values:
 
     def examine(self, body: str, context: Context, keep: Decision, depth: int = 0) -> Found | None:
         """`inspect` for a string that isn't harmless."""
+        cut = 0 if self._hipaa else _query_in(body)
+        if cut and self._known(body[:cut], body[cut:], context):
+            context.remember(body)
+            return None
         asked = (body, context, keep.analytics, keep.marketing)
         if not depth and asked in self._answers:
             return self._answers[asked]
         found = Findings(keep)
-        new = self._split(body, context, found, depth)
+        new = self._split(body, cut, context, found, depth)
         answer = Found(new, found.kinds) if found.kinds else None
         if not depth:
             if answer is None and not found.depends:
@@ -153,19 +159,33 @@ class Values:
                 self._answers[asked] = answer
         return answer
 
-    def _split(self, body: str, context: Context, found: Findings, depth: int) -> str:
+    def _known(self, base: str, query: str, context: Context) -> bool:
+        """Whether an address is clean as far as both of its parts were examined before, or the first is harmless."""
+        return query in context.clean and (base in context.clean or self.harmless(base, context))
+
+    def _split(self, body: str, start: int, context: Context, found: Findings, depth: int) -> str:
         """An address is examined before and from its query on: many share one query. At hipaa it has none."""
         if self._hipaa:
             cut = _QUERY.search(body) if _SINGLE_ADDRESS.match(body) else None
             if cut:
                 found.kinds.append("url")
                 return self._part(body[: cut.start()], context, found, depth)
-        else:
-            start = body.find("?")
-            if start > 0 and _QUERY_START.match(body, start) and not ("{" in body or "[" in body or "\\" in body):
-                base, query = body[:start], body[start:]
-                return self._part(base, context, found, depth) + self._part(query, context, found, depth)
+        elif start:
+            return self._part(body[:start], context, found, depth) + self._query(body[start:], context, found, depth)
         return self._body(body, context, found, depth)
+
+    def _query(self, query: str, context: Context, found: Findings, depth: int) -> str:
+        if query in context.clean:
+            return query
+        inner = Findings(found.keep, parts=found.parts)
+        new = self._queries.filter(query, inner)
+        if new is None:
+            return self._part(query, context, found, depth)
+        if not (inner.kinds or inner.depends or depth):
+            context.remember(query)
+        found.kinds += inner.kinds
+        found.depends = found.depends or inner.depends
+        return new
 
     def _part(self, part: str, context: Context, found: Findings, depth: int) -> str:
         if part in context.clean or self.harmless(part, context):
@@ -378,6 +398,14 @@ class Values:
     def _mark(kind: str, found: Findings) -> str:
         found.kinds.append(kind)
         return f"[REDACTED:{kind}]"
+
+
+def _query_in(body: str) -> int:
+    """Where the query of an address begins that can be examined by itself; 0 without one."""
+    start = body.find("?")
+    if start > 0 and _QUERY_START.match(body, start) and not ("{" in body or "[" in body or "\\" in body):
+        return start
+    return 0
 
 
 def _without_query(match: re.Match[str]) -> str:
