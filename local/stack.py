@@ -20,12 +20,14 @@ from local.postgres import Postgres
 from local.process import Process
 from local.samples import SampleAccess
 from local.state import State, env_text, write_private
+from pipeline.errors import TransientError
 from pipeline.secrets import SecretBox
 from pipeline.stores import open_store
 
 TOPIC = "events.raw"
 RETENTION_HOURS = 168
 _SAVE_CLIENTS_SECONDS = 10.0
+_CLIENT_STORE_TRIES = 6  # of ten seconds each: the emulator's first answers take long where much else starts
 _PORTS = ("postgres", "kafka", "kafka_controller", "aws", "firestore")
 
 
@@ -205,7 +207,13 @@ class Stack:
             store = await open_store(kind=kind, project=PROJECT, dsn=self.postgres.dsn)
         try:
             box = SecretBox(self.state.credentials_keys.split(","))
-            await samples.ensure_clients(store, box, self.samples, endpoint_url=self.aws.endpoint_url)
+            for left in reversed(range(_CLIENT_STORE_TRIES)):
+                try:
+                    await samples.ensure_clients(store, box, self.samples, endpoint_url=self.aws.endpoint_url)
+                    break
+                except TransientError:
+                    if not left:
+                        raise
         finally:
             await store.close()
         if self.firestore:
