@@ -20,7 +20,7 @@ from local.stack import Stack
 from pipeline import metrics
 from streamer.watch import count_unexported
 from tests.faults import Proxy, http_error, proxy_to
-from tests.integration.streamer_scene import Scene, Streamer, eventually, open_scene
+from tests.integration.streamer_scene import PARTITIONS, Scene, Streamer, eventually, open_scene
 
 
 @pytest.fixture
@@ -153,6 +153,7 @@ async def test_gap_of_a_dropped_slot_is_closed_from_the_table_and_the_log_says_h
     assert await streamer.metric('streamer_snapshots_total{reason="slot_missing"}') == 1
     assert await streamer.stop() == 0
     await scene.check()
+    assert (await scene.read()).fences == 2 * PARTITIONS, "before each snapshot a predecessor is shut out everywhere"
 
 
 async def test_gap_of_a_dropped_slot_does_not_repeat_what_kafka_had_and_no_raw_file(scene: Scene) -> None:
