@@ -43,14 +43,29 @@ async def layouts_of(connection: AsyncConnection, topic: str, partitions: int | 
             " ON CONFLICT DO NOTHING",
             (topic, str(ZERO), partitions, topic),
         )
+    found = await known_layouts(connection, topic)
+    if not found:
+        raise PermanentError(f"KAFKA_RAW_TOPIC: no streamer has written to {topic} yet")
+    return Layouts(found)
+
+
+async def known_layouts(connection: AsyncConnection, topic: str) -> list[Layout]:
+    """The layouts of `topic`; none when nobody has written to it yet."""
     cursor = await connection.execute(
         "SELECT from_position, partitions, fanout FROM pipeline.topic_layouts WHERE topic = %s", (topic,)
     )
-    rows = await cursor.fetchall()
-    if not rows:
-        raise PermanentError(f"KAFKA_RAW_TOPIC: no streamer has written to {topic} yet")
-    return Layouts(
-        Layout(from_position=Position.parse(row[0]), partitions=row[1], fanout=_keys(row[2])) for row in rows
+    return [
+        Layout(from_position=Position.parse(row[0]), partitions=row[1], fanout=_keys(row[2]))
+        for row in await cursor.fetchall()
+    ]
+
+
+async def insert_layout(connection: AsyncConnection, topic: str, layout: Layout) -> None:
+    """Enter a layout, inside the caller's transaction."""
+    fanout = {key.decode(): width for key, width in layout.fanout.items()}
+    await connection.execute(
+        "INSERT INTO pipeline.topic_layouts (topic, from_position, partitions, fanout) VALUES (%s, %s, %s, %s)",
+        (topic, str(layout.from_position), layout.partitions, Jsonb(fanout)),
     )
 
 
@@ -88,10 +103,7 @@ async def put_in_force(
     """
     async with connection.transaction():
         await generations.hold(connection, slot, generation)
-        await connection.execute(
-            "INSERT INTO pipeline.topic_layouts (topic, from_position, partitions, fanout) VALUES (%s, %s, %s, %s)",
-            (topic, str(from_position), wanted.partitions, Jsonb(wanted.fanout)),
-        )
+        await insert_layout(connection, topic, wanted.from_position(from_position))
         await connection.execute(
             "DELETE FROM pipeline.layout_requests WHERE topic = %s AND partitions = %s AND fanout = %s",
             (topic, wanted.partitions, Jsonb(wanted.fanout)),

@@ -10,12 +10,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.types.json import Jsonb
 
 from database import preflight
 from database import source as source_db
 from database.balance import Window, imbalances
 from database.ledger import CONNECTION_OPTIONS, SESSION_NAME, audit, chunks
+from database.ledger.layouts import insert_layout, known_layouts
 from database.ledger.records import LAYOUTS, History, decode_layout
 from database.migrate import migrate
 from database.preflight import REBUILD_LOCK
@@ -191,36 +191,18 @@ async def _restore_layouts(
     ledger: AsyncConnection, bucket: ObjectStore, topic: str, partitions: int, report: Report
 ) -> Layouts:
     """`partitions` is that of the first layout, where nothing better is known; later ones have left their records."""
-    cursor = await ledger.execute(
-        "SELECT from_position::text, partitions, fanout FROM pipeline.topic_layouts WHERE topic = %s", (topic,)
-    )
-    layouts = {
-        row[0]: Layout(
-            from_position=Position.parse(row[0]),
-            partitions=row[1],
-            fanout={key.encode(): width for key, width in row[2].items()},
-        )
-        for row in await cursor.fetchall()
-    }
+    layouts = {layout.from_position: layout for layout in await known_layouts(ledger, topic)}
     known = set(layouts)
     async for item in bucket.list(f"{LAYOUTS}{topic}/"):
         try:
             _, layout = decode_layout(await bucket.get(item.key))
-            layouts.setdefault(str(layout.from_position), layout)
+            layouts.setdefault(layout.from_position, layout)
         except (PoisonError, PermanentError):
             report.doubt(f"{item.key} can't be read: events may be looked for in another partition than they are in")
-    if str(ZERO) not in layouts:
-        layouts[str(ZERO)] = Layout(partitions=min([partitions, *(one.partitions for one in layouts.values())]))
+    if ZERO not in layouts:
+        layouts[ZERO] = Layout(partitions=min([partitions, *(one.partitions for one in layouts.values())]))
     for position in sorted(set(layouts) - known):
-        await ledger.execute(
-            "INSERT INTO pipeline.topic_layouts (topic, from_position, partitions, fanout) VALUES (%s, %s, %s, %s)",
-            (
-                topic,
-                position,
-                layouts[position].partitions,
-                Jsonb({key.decode(): width for key, width in layouts[position].fanout.items()}),
-            ),
-        )
+        await insert_layout(ledger, topic, layouts[position])
         report.restored["layouts"] += 1
     return Layouts(layouts.values())
 
