@@ -44,6 +44,7 @@ native: $(VENV)/.ready
 	@command -v cc > /dev/null || { echo "no C compiler here (Debian: apt-get install gcc): the services run as plain Python"; exit 2; }
 	rm -rf build/native
 	NATIVE=build/native $(BIN)/python setup.py -q build
+	cp -r infra build/native/lib # the embedded stack reads its template
 
 # The compiled build, as images run it; plain Python where there is no compiler.
 bench: BENCH = $(if $(shell command -v cc),PYTHONPATH=build/native/lib:. $(BIN)/python -P,$(BIN)/python) -m bench
