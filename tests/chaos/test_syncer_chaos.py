@@ -113,7 +113,7 @@ async def disturb(proxy: Proxy, rng: random.Random, calm: asyncio.Event) -> None
         await for_(rng.uniform(0.1, 1.0))
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 async def test_kills_at_any_step_with_doubled_messages_deliver_each_event_once(scene: Scene, syncers: Syncers) -> None:
     rng = random.Random(5)
     calm = asyncio.Event()
@@ -138,7 +138,7 @@ async def test_kills_at_any_step_with_doubled_messages_deliver_each_event_once(s
             doomed = await syncers.start(FAILPOINT=FAILPOINTS[number % len(FAILPOINTS)])
             await order_all(scene, clients, number, rng)
             try:
-                reached += await asyncio.wait_for(doomed.wait(), 12) == -signal.SIGKILL
+                reached += await asyncio.wait_for(doomed.wait(), 30) == -signal.SIGKILL
             except TimeoutError:  # S3 was so faulty that it never came there
                 doomed.kill()
                 await doomed.wait()
@@ -159,7 +159,7 @@ async def test_kills_at_any_step_with_doubled_messages_deliver_each_event_once(s
     assert await scene.execute("SELECT 1 FROM pipeline.delivery_replacements WHERE state = 'delivered'")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 async def test_paused_syncers_lose_their_runs_and_spoil_nothing(scene: Scene, syncers: Syncers) -> None:
     rng = random.Random(6)
     clients = [await scene.add_client() for _ in range(4)]
@@ -179,7 +179,7 @@ async def test_paused_syncers_lose_their_runs_and_spoil_nothing(scene: Scene, sy
         await eventually(somebody_delivers)
         paused.send_signal(signal.SIGSTOP)
         try:
-            await eventually(lambda: all_delivered(scene), seconds=40)
+            await eventually(lambda: all_delivered(scene), seconds=90)
         finally:
             paused.send_signal(signal.SIGCONT)
     for process in (first, second):
