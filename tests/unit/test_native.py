@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(900)  # compiling takes most of a minute on a quiet machine
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "database", "streamer")
-TESTS = ("test_walk.py", "test_pgoutput.py", "test_rows_types.py", "test_privacy_*.py")
+TESTS = ("test_walk.py", "test_outbox.py", "test_pgoutput.py", "test_rows_types.py", "test_privacy_*.py")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,6 @@ def lib(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tree / "build" / "native" / "lib"
 
 
-@pytest.mark.timeout(900)  # compiling takes most of a minute on a quiet machine
 def test_compiled_build_passes_the_tests_of_the_modules_in_it(lib: Path) -> None:
     tests = [str(path) for pattern in TESTS for path in sorted((ROOT / "tests" / "unit").glob(pattern))]
     ran = subprocess.run(
