@@ -27,6 +27,9 @@ _LETTERS = str.maketrans(
 )
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_A-Za-z]+")
 _STEP = re.compile(r"[^.\[\]/]+")
+_REMARK = re.compile(
+    r"\((?:required|optional|mandatory|pflicht\w{0,8}|oblig\w{0,10}|facultati\w{0,3}|opcional)\)$", re.I
+)
 _LONGEST = 96
 
 
@@ -120,6 +123,8 @@ def classify(name: str) -> Name | None:
     """What `name` labels; None when it labels nothing personal or nothing known."""
     if name == "_gl":  # Google's cross-domain linker
         return Name("click", "click_id")
+    if name[-1:] == ")":
+        name = _REMARK.sub("", name)
     parts = split(name[:-3] if name.endswith("__c") else name)  # Salesforce's own fields
     if not parts:
         return None
@@ -142,7 +147,13 @@ def classify(name: str) -> Name | None:
         return found
     if (parts[0] in _QUESTIONS and not _foreign(parts[1])) or parts[-1] in _NEUTRAL:
         return None
-    return _phrase(parts) or _compound(joined) or _listed(name, parts) or _dotted(name)
+    return (
+        _phrase(parts)
+        or _compound(joined)
+        or _listed(name, parts)
+        or _dotted(name)
+        or (classify(name[: name.index("(")]) if "(" in name else None)
+    )
 
 
 def neutral(name: str) -> bool:

@@ -56,6 +56,7 @@ def _after_phone_word(before: str) -> bool:
 
 _CARD_GROUPS = re.compile(
     "9{12,19}|9{4}(?: {0,3}[ /._-]9{4}){2,3}(?:[ /._-]9{1,4})?|9{4}[ ._-]9{6}[ ._-]9{4,5}|9{6}[ -]9{10,13}"
+    "|(?:9[ .-]){12,18}9"
 )
 _NANP = re.compile(
     r"(?:\+?1[ .-]?)?(?:\(([2-9][0-9]{2})\)[ .-]?|([2-9][0-9]{2})([ .-]))"
@@ -182,12 +183,12 @@ class Finder:
     """
 
     LIMIT = 2000
-    __slots__ = ("_identifiers", "_left", "found")
+    __slots__ = ("_identifiers", "found", "left")
 
     def __init__(self, *, identifiers: bool) -> None:
         self.found: list[str] = []
         self._identifiers = identifiers
-        self._left = self.LIMIT
+        self.left = self.LIMIT
 
     def replace(self, text: str) -> str:
         """`text` with a marker in place of each find."""
@@ -205,8 +206,8 @@ class Finder:
         return opening + (self._whole(inner, before) or self._parts(inner, before)) + closing
 
     def _whole(self, span: str, before: str) -> str | None:
-        self._left -= 1
-        if self._left < 0:
+        self.left -= 1
+        if self.left < 0:
             raise Excess
         found = kind(span, before, identifiers=self._identifiers and not (before[-1:] == "_" and span.isdigit()))
         if found is None:

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 from pipeline.privacy import layout, record
 from pipeline.privacy.layout import OP_BITS, Layout, Picker, Shape, picker
 from pipeline.privacy.rules import Act, Rule, RuleBook, RuleSet
-from pipeline.privacy.values import Context
+from pipeline.privacy.values import Context, redacted
 
 LONGEST_PATH: Final = 400
 WHOLE: Final = -1
@@ -28,6 +28,8 @@ OURS: Final = frozenset(("privacy", "ip_hash", "ip_hash_key_version"))
 _CODE: Final = (1 << OP_BITS) - 1
 _PASSED_ON = frozenset((Act.REDACT, Act.IDENTIFIER, Act.AGENT, Act.ZIP, Act.PSEUDONYM))
 _OUTRANKED = frozenset((Act.INSPECT, Act.CONTENT, Act.LABEL, Act.NAME, Act.DATE, Act.AGE))
+_OF_A_FIELD = frozenset((Act.LABEL, Act.CONTENT, Act.NAME))
+"""A list of answers may hold fields with labels of their own."""
 _QUIET = frozenset((Act.INSPECT, Act.LABEL, Act.NAME, Act.STAMP))
 """Acts that leave numbers alone, unless they are long."""
 _NO_PIECES = picker(())
@@ -163,7 +165,7 @@ def compile_plan(shape: Layout, names: tuple[str, ...], book: RuleBook, outermos
                 plan.ours = True
             if rule is not None and rule.names_itself:
                 _rename(plan, op >> OP_BITS, key, prefix, ordinal, rule)
-                key, rule = f"[{ordinal}]", None
+                key, rule = f"[{ordinal}]", rule if rule.act == Act.REDACT else None
         elif code == layout.STRING:
             index = op >> OP_BITS
             path = prefix + key if is_object else f"{prefix}[{ordinal}]"
@@ -240,7 +242,7 @@ def compile_plan(shape: Layout, names: tuple[str, ...], book: RuleBook, outermos
 
 def _rename(plan: Plan, index: int, key: str, prefix: str, ordinal: int, rule: Rule) -> None:
     """The new name has a number, so that no two members share it."""
-    marker = key if key.startswith("[REDACTED:") else f"[REDACTED:{rule.kind}:{ordinal}]"
+    marker = key if redacted(key) else f"[REDACTED:{rule.kind}:{ordinal}]"
     plan.renamed.append(Renamed(index, marker, f"{prefix}[{ordinal}]", rule.kind))
 
 
@@ -295,8 +297,10 @@ def _string(
     if inherited is not None and (rule is None or rule.act in _OUTRANKED):
         if isinstance(inherited, Group):
             inherited.contents.append(place)
-            return group
-        rule, reduced = _ruled(book, key, rule, inherited)
+            if rule is None or rule.act not in _OF_A_FIELD:
+                return group
+        else:
+            rule, reduced = _ruled(book, key, rule, inherited)
     if rule is None:
         _inspect(plan, place, book.plain)
         return group
@@ -354,8 +358,10 @@ def _literal(
             inherited.contents.append(place)
             if code == layout.LONG_NUMBER:
                 plan.long_numbers.append(LongNumber(place, key, identifiers=True))
-            return group
-        rule, _ = _ruled(book, key, rule, inherited)
+            if rule is None or rule.act != Act.CONTENT:
+                return group
+        else:
+            rule, _ = _ruled(book, key, rule, inherited)
     if rule is not None and rule.act == Act.CONTENT:
         group = group or Group()
         group.contents.append(place)

@@ -61,22 +61,21 @@ hinta fiyat цена 価格 价格 가격 menge anzahl quantite cantidad quantit
 
 
 PREFIXES = """
-canvas webgl audio device browser
-location geo position gps birth
-billing bill shipping ship delivery invoice payment payer user users customer client contact home work office
-business company private personal primary secondary main alternate alternative alt other your my our new old current
-previous former prior member guest lead recipient sender receiver owner account acct profile parent guardian patient
-employee applicant buyer seller shopper subscriber admin person people emergency insured beneficiary spouse partner
-child form field input frm txt fld data raw value the a crm erp wp checkout order registration register signup
-signin login newsletter subscribe subscription footer header popup modal leadform webform cf7 wpforms gform hs
-hubspot mktg marketo salesforce sf shopify woocommerce paypal stripe klaviyo enter confirm confirmation repeat
-retype verify verification validate hashed sha256 md5 sha1 hash encrypted plain text student passenger traveler
-traveller driver tenant participant attendee donor volunteer visitor person1 person2 mobile daytime evening
-rechnungs rechnung liefer lieferung kunden kunde kontakt privat geschaft livraison facturation facturacion envio
-cliente contacto fatturazione spedizione contatto faturamento entrega contato factuur bezorg klant contactpersoon
-faktura dostawa klient legal full complete valid real default preferred requested submitted entered typed gift giver
-giftrecipient friend friends referral referred reporter manager
-address adresse
+canvas webgl audio device browser location geo position gps birth billing bill shipping ship delivery invoice payment
+payer user users customer client contact home work office business company private personal primary secondary main
+alternate alternative alt other your my our new old current previous former prior member guest lead recipient sender
+receiver owner account acct profile parent guardian patient employee applicant buyer seller shopper subscriber admin
+person people emergency insured beneficiary spouse partner child form field input frm txt fld data raw value the a crm
+erp wp checkout order registration register signup signin login newsletter subscribe subscription footer header popup
+modal leadform webform cf7 wpforms gform hs hubspot mktg marketo salesforce sf shopify woocommerce paypal stripe
+klaviyo enter confirm confirmation repeat retype verify verification validate hashed sha256 md5 sha1 hash encrypted
+plain text student passenger traveler traveller driver tenant participant attendee donor volunteer visitor person1
+person2 mobile daytime evening rechnungs rechnung liefer lieferung kunden kunde kontakt privat geschaft livraison
+facturation facturacion envio cliente contacto fatturazione spedizione contatto faturamento entrega contato factuur
+bezorg klant contactpersoon faktura dostawa klient legal full complete valid real default preferred requested
+submitted entered typed gift giver giftrecipient friend friends referral referred reporter manager address adresse
+deine dein ihre ihr unsere votre ton ta vos tu tus su sus vostra vostro tuo tua suo sua uw jouw twoj twoja din ditt
+deres sinun vas vase tvuj seu sua
 """
 
 SUFFIXES = """
