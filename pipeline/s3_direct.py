@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
+from http import HTTPStatus
 from types import TracebackType
 from typing import IO, Any, Self
 from urllib.parse import urlsplit
@@ -32,6 +33,7 @@ PRECONDITION_FAILED = 412
 _READ_BYTES = 1 << 20
 _CONNECT_SECONDS = 5
 _READ_SECONDS = 30
+_MALFORMED = b"<Code>AuthorizationHeaderMalformed</Code>"
 _SIGNED = frozenset({"host", "x-amz-content-sha256", "x-amz-date"})
 
 
@@ -113,6 +115,7 @@ class Direct(AbstractAsyncContextManager["Direct"]):
         self._transport: AIOHTTPSession | None = None
         self._address: Address | None = None
         self._off = False
+        self._opening = asyncio.Lock()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -169,25 +172,29 @@ class Direct(AbstractAsyncContextManager["Direct"]):
             return None
         if answer.status_code in (200, PRECONDITION_FAILED):
             return Answer(status=answer.status_code, headers=answer.headers, content=content)
-        # A redirect, or what is malformed to this store: it would be so each time, and ask for two requests.
-        self._off = 300 <= answer.status_code <= 400
+        # In another region than we were told: it would be so each time, and ask for two requests.
+        self._off = answer.status_code == HTTPStatus.MOVED_PERMANENTLY or _MALFORMED in content
         return None
 
     async def _open(self) -> tuple[AIOHTTPSession, Address | None]:
-        if self._transport is None:
-            address = await address_of(self._bucket, region=self._region, endpoint_url=self._endpoint_url)
-            verify = session().get_config_variable("ca_bundle")
-            transport = Transport(
-                verify=True if verify is None else verify,
-                proxies=get_environ_proxies(address.base) if address else {},
-                timeout=(_CONNECT_SECONDS, _READ_SECONDS),
-                max_pool_connections=self._max_connections,
-                connector_args=dict(self._connector),
-            )
-            if self._transport is None:  # nobody else was quicker
-                self._address = address
-                self._transport = await transport.__aenter__()
+        async with self._opening:
+            if self._transport is None:
+                await self._connect()
+        assert self._transport is not None
         return self._transport, self._address
+
+    async def _connect(self) -> None:
+        address = await address_of(self._bucket, region=self._region, endpoint_url=self._endpoint_url)
+        verify = session().get_config_variable("ca_bundle")
+        transport = Transport(
+            verify=True if verify is None else verify,
+            proxies=get_environ_proxies(address.base) if address else {},
+            timeout=(_CONNECT_SECONDS, _READ_SECONDS),
+            max_pool_connections=self._max_connections,
+            connector_args=dict(self._connector),
+        )
+        self._address = address
+        self._transport = await transport.__aenter__()
 
 
 async def address_of(bucket: str, *, region: str, endpoint_url: str | None) -> Address | None:
