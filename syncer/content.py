@@ -123,7 +123,7 @@ class _Assembly:
                 f"processed object {item.id} is not the one that the ledger describes: its sha256 differs",
                 hint="restore the version that the processor wrote, or replay its hour",
             )
-        how = treatment(item.privacy_level, item.policy_version, self._policy.level, self._policy.version)
+        how = treatment(item.privacy_level, item.policy_version, self._policy)
         if how is Treatment.FILTER:
             found = self._filter(data)
             if found != item.events:

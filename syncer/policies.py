@@ -10,7 +10,7 @@ from pipeline.privacy import Policy, compile_policy
 from pipeline.secrets import SecretBox, pseudonym_keys
 
 _KEPT = 64
-_STRICTNESS = {PrivacyLevel.STANDARD.value: 0, PrivacyLevel.GDPR.value: 1, PrivacyLevel.HIPAA.value: 2}
+_REDUCED = frozenset((PrivacyLevel.GDPR.value, PrivacyLevel.HIPAA.value))
 
 
 class Treatment(Enum):
@@ -21,16 +21,17 @@ class Treatment(Enum):
     FILTER = "filter"
     """The current policy is applied to every line."""
     KEEP = "keep"
-    """The client's level is looser now. What was taken away can't come back, what remains need not go: as it is."""
+    """The client gets everything now. What was taken away can't come back, what remains need not go: as it is."""
 
 
-def treatment(object_level: str, object_version: str, level: str, version: str) -> Treatment:
-    """Decide for an object of that level and policy version under the current ones: only ever tighter."""
-    if object_version == version:
+def treatment(object_level: str, object_version: str, policy: Policy) -> Treatment:
+    """Decide for an object of that level and policy version under the client's current policy: only ever tighter.
+
+    A looser level may be tighter in consent or in addresses, so it is applied unless it takes nothing at all.
+    """
+    if object_version == policy.version:
         return Treatment.COPY
-    if object_level in _STRICTNESS and _STRICTNESS[level] < _STRICTNESS[object_level]:
-        return Treatment.KEEP
-    return Treatment.FILTER
+    return Treatment.KEEP if policy.takes_nothing and object_level in _REDUCED else Treatment.FILTER
 
 
 class Policies:

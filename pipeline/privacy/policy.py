@@ -47,10 +47,11 @@ class Filtered(NamedTuple):
 class Policy:
     """What happens to a client's records. Not for use by several threads at once: it remembers what it has seen."""
 
-    __slots__ = ("_endings", "_engine", "_rules", "_standard", "level", "version")
+    __slots__ = ("_endings", "_engine", "_rules", "_standard", "level", "takes_nothing", "version")
 
     def __init__(self, client: Client, pseudonyms: Pseudonyms | None) -> None:
         self.level = client.privacy_level
+        self.takes_nothing = self.level is PrivacyLevel.STANDARD and client.ip_collection_enabled
         self._rules = consent.Rules.of(client)
         self._engine = _engine(_plans(self.level), pseudonyms, client.ip_collection_enabled) if pseudonyms else None
         self.version = _version(client, self._rules, pseudonyms)

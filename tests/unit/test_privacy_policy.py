@@ -345,3 +345,24 @@ def test_numbers_below_a_personal_name_go_and_others_stay() -> None:
     raw = out["raw_event_data"]
     assert raw["phones"] == ["[REDACTED:phone]"]
     assert raw["x"] == {"orderId": 44051401359, "pesel": "[REDACTED:national_id]", "n": "[REDACTED:national_id]"}
+
+
+def test_a_looser_level_is_applied_to_what_a_stricter_one_left() -> None:
+    refusal = line({"consent": {"analytics": False, "marketing": False}})
+    hipaa = policy("hipaa", lawful_basis="contract").apply(refusal).line
+    assert hipaa is not None
+    assert policy("gdpr", consent_mode=ConsentMode.DROP).apply(hipaa).line is None
+    stripped = policy("gdpr").apply(hipaa).line
+    assert stripped is not None
+    assert json.loads(stripped)["session_id"] is None
+    hashed = policy("gdpr", lawful_basis="contract").apply(refusal).line
+    assert hashed is not None
+    assert json.loads(hashed)["ip_hash"]
+    without = policy("standard", ip_collection_enabled=False)
+    left = without.apply(hashed).line
+    assert left is not None
+    assert "ip_hash" not in json.loads(left)
+    assert without.apply(left).line == left
+    assert not without.takes_nothing
+    assert policy("standard").takes_nothing
+    assert not policy("gdpr").takes_nothing

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import cast
 from uuid import UUID
 
 import orjson
@@ -19,6 +21,7 @@ from pipeline.addresses import is_public
 from pipeline.destination import failure_of, refusal
 from pipeline.destination.refusals import PERMANENT_WORDS, TRANSIENT_WORDS
 from pipeline.errors import FencedError, PermanentError, TransientError
+from pipeline.privacy import Policy
 from pipeline.s3 import TRANSIENT_CODES
 from pipeline.syncqueue import MessageError
 from syncer import manifest
@@ -115,15 +118,17 @@ def test_only_public_addresses_are_public(address: str, public: bool) -> None:
         ("standard", "v1", "hipaa", "v2", Treatment.FILTER),
         ("gdpr", "v1", "hipaa", "v2", Treatment.FILTER),
         ("gdpr", "v1", "gdpr", "v2", Treatment.FILTER),
-        ("hipaa", "v1", "gdpr", "v2", Treatment.KEEP),
+        ("hipaa", "v1", "gdpr", "v2", Treatment.FILTER),
         ("gdpr", "v1", "standard", "v2", Treatment.KEEP),
+        ("gdpr", "v1", "standard without addresses", "v2", Treatment.FILTER),
         ("unheard of", "v1", "standard", "v2", Treatment.FILTER),
     ],
 )
 def test_filtered_again_only_to_become_tighter(
     level: str, version: str, current_level: str, current_version: str, expected: Treatment
 ) -> None:
-    assert treatment(level, version, current_level, current_version) is expected
+    policy = SimpleNamespace(version=current_version, takes_nothing=current_level == "standard")
+    assert treatment(level, version, cast(Policy, policy)) is expected
 
 
 times = st.datetimes(datetime(2026, 1, 1), datetime(2026, 12, 31), timezones=st.just(UTC))
