@@ -36,6 +36,9 @@ class Act:
     STAMP: Final = 15  # the event's own time or id, as long as it is one
 
 
+UNEXAMINED: Final = "\x03"
+"""Stands for a member's name where a text has too many to examine. No name in a record is a control character."""
+
 PERSON = 1
 THING = 2
 FORM = 3
@@ -141,13 +144,20 @@ _ID_TAILS = words.table(vicinity.ID_TAILS)
 
 @lru_cache(maxsize=4096)
 def _thing_number(name: str) -> bool:
-    """Whether what stands under this name numbers a thing: `order`, `orderId`, but not `pageTitle`."""
+    """Whether what stands under this name numbers a thing: `order`, `branchId`, but not `pageTitle`.
+
+    Ids of people have rules of their own, so any other id is that of a thing.
+    """
     parts = [part for part in names.split(name) if not part.isdigit()]
     if not parts:
         return False
     if len(parts) == 1 and parts[0] in _THING_TEXTS:
         return False
-    return parts[-1] in _THING_NUMBERS or parts == ["id"] or (parts[0] in _THING_NUMBERS and parts[-1] in _ID_TAILS)
+    return (
+        parts[-1] in _THING_NUMBERS
+        or parts[-1] in ("id", "ids")
+        or (parts[0] in _THING_NUMBERS and parts[-1] in _ID_TAILS)
+    )
 
 
 class RuleBook:
@@ -188,6 +198,7 @@ class RuleBook:
         )
         self.address = Rule(Act.REDACT, self.plain, kind="ip")
         self.agent = Rule(Act.REDACT, self.plain, kind="user_agent")
+        self.unexamined = Rule(Act.REDACT, self.plain, kind="unexamined", names_itself=True)
 
     def rule(self, name: str) -> Rule | None:
         """The rule for a member called `name` at any depth."""
@@ -201,6 +212,8 @@ class RuleBook:
         return rule
 
     def _rule(self, name: str) -> Rule | None:
+        if name == UNEXAMINED:
+            return self.unexamined
         kind = self.name_kind(name)
         if kind:
             return Rule(Act.INSPECT, self.plain, kind=kind, names_itself=True, sign=PERSON)
