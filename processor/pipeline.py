@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
+import psycopg
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError
 
@@ -76,11 +77,7 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
         await kafka.start(consumer, settings.kafka_bootstrap_servers)
         stack.push_async_callback(kafka.stop, consumer)
         async with connected(pool) as connection:
-            if (former := await chunks.former_topic(connection, topic)) is not None:
-                raise ConfigError(
-                    f"KAFKA_RAW_TOPIC is {topic}, but this ledger's events went through {former}: all would come again",
-                    hint=f"name {former}; a topic may be made anew under its name",
-                )
+            await _require_topic(connection, topic)
             spread = await layouts.layouts_of(connection, topic, settings.kafka_partitions)
         await kafka.check_topic(settings, spread.partitions)
 
@@ -116,6 +113,15 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
         except* LedgerSetBackError as refusals:
             await kafka.stop(consumer)
             await setback.refuse(refusals.exceptions[0], processor.health, stop)
+
+
+async def _require_topic(connection: psycopg.AsyncConnection, topic: str) -> None:
+    former = await chunks.former_topic(connection, topic)
+    if former is not None:
+        raise ConfigError(
+            f"KAFKA_RAW_TOPIC is {topic}, but this ledger's events went through {former}: all would come again",
+            hint=f"name {former}; a topic may be made anew under its name",
+        )
 
 
 class Processor(ConsumerRebalanceListener):  # type: ignore[misc]

@@ -55,15 +55,12 @@ async def refill(
         expected += 1
     if pointer_commit_time is not None or is_end:
         end = position._replace(index=position.index + 1)
-    while True:
-        async with connected(pool) as connection:
-            reached = await ledger.recorded_until(connection)
-            if reached is not None and reached >= position:
-                refs = await ledger.raw_objects_between(connection, stand.last_position, end)
-                spread = await layouts_of(connection, topic)  # by now it has all layouts of what was sent
-                break
+    while not await _is_recorded(pool, position):
         turned()
         await asyncio.sleep(_POLL_SECONDS)
+    async with connected(pool) as connection:
+        refs = await ledger.raw_objects_between(connection, stand.last_position, end)
+        spread = await layouts_of(connection, topic)  # by now it has all layouts of what was sent
     found, pointed = 0, False
     for ref in refs:
         body = await bucket.get(ref.key)
@@ -85,3 +82,9 @@ async def refill(
             hint="run python -m database reconcile",
         )
     log.info("processor.hole.refilled", partition=partition, events=found)
+
+
+async def _is_recorded(pool: Pool, position: Position) -> bool:
+    async with connected(pool) as connection:
+        reached = await ledger.recorded_until(connection)
+    return reached is not None and reached >= position
