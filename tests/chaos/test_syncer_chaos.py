@@ -20,6 +20,7 @@ from tests.integration.syncer_scene import HOUR, Scene, eventually, open_scene
 pytestmark = pytest.mark.chaos
 
 KILLS = 50
+REACH_SECONDS = 60
 FAILPOINTS = (
     "syncer.after_plan",
     "syncer.after_announce:3",
@@ -138,7 +139,7 @@ async def test_kills_at_any_step_with_doubled_messages_deliver_each_event_once(s
             doomed = await syncers.start(FAILPOINT=FAILPOINTS[number % len(FAILPOINTS)])
             await order_all(scene, clients, number, rng)
             try:
-                reached += await asyncio.wait_for(doomed.wait(), 30) == -signal.SIGKILL
+                reached += await asyncio.wait_for(doomed.wait(), REACH_SECONDS) == -signal.SIGKILL
             except TimeoutError:  # S3 was so faulty that it never came there
                 doomed.kill()
                 await doomed.wait()
