@@ -12,7 +12,13 @@ from pathlib import Path
 
 from setuptools import setup
 
-COMPILED = ("pipeline/privacy/*.py", "pipeline/record.py", "streamer/outbox.py", "streamer/recordbatch.py", "streamer/walk.py")
+COMPILED = (
+    "pipeline/privacy/*.py",
+    "pipeline/record.py",
+    "streamer/outbox.py",
+    "streamer/recordbatch.py",
+    "streamer/walk.py",
+)
 """Where the CPU time of an event goes. `__init__.py` files have nothing to run."""
 
 
