@@ -77,6 +77,10 @@ class Entered:
         """The model of a new client. Raises ValidationError."""
         return NewClient(client_id=self.client_id, **self._values())
 
+    def as_destination(self) -> ClientFields:
+        """What it says of the bucket. Raises ValidationError."""
+        return ClientFields(**{name: value for name, value in self._values().items() if name.startswith("client_s3_")})
+
     def _values(self) -> dict[str, Any]:
         values: dict[str, Any] = {**self.texts, **self.flags}
         values["domains"] = [
@@ -183,9 +187,9 @@ def faults(desk: Desk, given: Entered, stored: Client | UnreadableClient | None)
 
 
 def trial(desk: Desk, given: Entered, stored: Client | UnreadableClient | None) -> Client:
-    """The client as it would be if the form were saved now. Raises ValidationError."""
+    """The client with the bucket that the form names, whatever else stands there. Raises ValidationError."""
     base = stored if isinstance(stored, Client) else clients.blank(given.client_id)
-    return clients.changed(base, given.as_change() if given.stored_id else given.as_new(), desk.box)
+    return clients.changed(base, given.as_destination(), desk.box)
 
 
 def explain(error: ValidationError | Problem | None) -> tuple[dict[str, str], str, int]:
