@@ -125,7 +125,6 @@ class _Bench:
             "PROCESSED_S3_BUCKET": bucket,
             "PROCESSED_S3_ACCESS_KEY": root.key_id,
             "PROCESSED_S3_SECRET_KEY": root.secret,
-            "PROCESSED_S3_KMS_KEY": "",
             "DATABASE_URL": dsn,
             "CLIENT_STORE": "postgres",
             "KAFKA_RAW_TOPIC": self._topic,
@@ -135,9 +134,9 @@ class _Bench:
         port = ports.choose((level.value,), {})[level.value]
         service = Service("processor", environment, port, self._folder / f"{level}.log")
         process = await service.start()
-        taken = await _until(service, 1)
+        taken = await _until(service, process, 1)
         start, cpu = time.monotonic(), cpu_seconds(process.pid)
-        await _until(service, self._events)
+        await _until(service, process, self._events)
         key = environment["ADMIN_API_KEY"]
         async with (
             httpx.AsyncClient(headers={"Authorization": f"Bearer {key}"}) as http,
@@ -145,6 +144,7 @@ class _Bench:
         ):
             (await http.post(f"{service.url}/process/run")).raise_for_status()
             while await _committed(connection) < self._events:
+                assert process.exit_status is None, service.log.read_text()[-2000:]
                 await asyncio.sleep(0.02)
         seconds, cpu = time.monotonic() - start, cpu_seconds(process.pid) - cpu
         peak = peak_bytes(process.pid)
@@ -200,10 +200,11 @@ class _Bench:
         return result(told["events"], told["seconds"], told["cpu_seconds"], told["peak_bytes"])
 
 
-async def _until(service: Service, events: int) -> int:
+async def _until(service: Service, process: Process, events: int) -> int:
     """Until the processor has taken so many events; how many it has taken then."""
     async with httpx.AsyncClient() as http:
         while True:
+            assert process.exit_status is None, service.log.read_text()[-2000:]
             try:
                 taken = int((await http.get(f"{service.url}/process/status", timeout=30)).json()["events"])
             except httpx.TransportError:
