@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from datetime import UTC, datetime
 
 import orjson
 
+from database.ledger import connected
+from database.ledger.cleanup import clock
 from pipeline.clients import Client, ClientId
 from pipeline.destination import ClientAccess, ConnectionReport, test_connection
 from pipeline.errors import ConfigError, PermanentError
@@ -26,12 +27,14 @@ class ConnectionSettings(DatabaseSettings, ClientStoreSettings, DestinationSetti
 
 
 async def deliver_once(settings: SyncerSettings, stop: asyncio.Event, client_id: str, hours: Hours) -> None:
-    """Deliver to one client and print the runs that were finished.
+    """Deliver to one client and print the runs that were finished. Dated by the ledger's clock: a run of tomorrow would
+    make all ticks of today late.
 
     Raises ConfigError when there is no such client, and what made it fail.
     """
-    order = manual_order(ClientId(client_id), datetime.now(UTC), hours)
     async with open_deliverer(settings) as (deliverer, store):
+        async with connected(deliverer.pool) as connection:
+            order = manual_order(ClientId(client_id), await clock(connection), hours)
         if await store.get(order.client_id) is None:
             raise _unknown(client_id)
         delivering = asyncio.create_task(deliverer.deliver(order))

@@ -20,6 +20,7 @@ from local.stack import Stack
 from pipeline.destination import ClientBucketError
 from pipeline.errors import ConfigError, PermanentError
 from pipeline.syncqueue import ClientSync, Hours
+from syncer import commands
 from syncer import dead_letters as dead_letter_commands
 from syncer.__main__ import main
 from syncer.commands import ConnectionSettings, connection_test, deliver_once
@@ -169,6 +170,19 @@ async def test_commands_say_what_is_wrong_in_words(scene: Scene, capsys: pytest.
         await connection_test(settings, "nobody")
     with pytest.raises(PermanentError, match="no such client"):
         await deliver_once(scene.settings(), asyncio.Event(), "nobody", Hours())
+
+
+async def test_a_run_by_hand_is_dated_by_the_ledgers_clock(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = await scene.add_client()
+
+    async def clock(_connection: object) -> datetime:
+        return datetime(2024, 11, 23, 6, 1, 2, tzinfo=UTC)
+
+    monkeypatch.setattr(commands, "clock", clock)
+    await deliver_once(scene.settings(), asyncio.Event(), client.client_id, Hours())
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["runs"] == ["20241123T060102-manual"]
 
 
 def test_hours_in_the_future_are_refused_before_anything_is_done(capsys: pytest.CaptureFixture[str]) -> None:
