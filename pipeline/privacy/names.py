@@ -41,13 +41,17 @@ def fold(name: str) -> str:
     return "".join(char for char in decomposed if not unicodedata.combining(char))
 
 
+def _lower(word: str) -> str:
+    return word.lower().replace("ς", "σ")  # Greek has two, by place in the word
+
+
 def split(name: str) -> list[str]:
     """The words of a name, folded, in lower case; digits are words of their own."""
-    return [word.lower() for word in _WORD.findall(fold(name[:_LONGEST]))]
+    return [_lower(word) for word in _WORD.findall(fold(name[:_LONGEST]))]
 
 
 def _table(text: str) -> frozenset[str]:
-    return frozenset(fold(word).lower() for word in text.split())
+    return frozenset(_lower(fold(word)) for word in text.split())
 
 
 _GROUPS: tuple[tuple[str, str, str], ...] = (

@@ -22,6 +22,7 @@ sahkoposti sahkopostiosoite emailcim adresaemail drepturiemail elpastas epasts m
 电子邮件 电子邮箱 邮件 電子郵件 電郵 이메일 이메일주소 메일 البريدالالكتروني replyto paypalemail דואל אימייל emailto
 mailto emailhash hashedemail emailsha256 sha256email emailmd5 md5email sha256emailaddress hashedemailaddress
 ηλεκτρονικοταχυδρομειο ηλταχυδρομειο електроннапоща
+adresadeemail emailovaadresa
 """
 
 PHONE = """
@@ -113,6 +114,7 @@ sokak mahalle acikadres adresi teslimatadresi διευθυνση οδος адр
 квартира адреса вулиця 住所 番地 丁目 建物名 都道府県市区町村 地址 详细地址 街道 收货地址 通讯地址 住址 주소 상세주소
 도로명주소 العنوان addrln staddr straddr resaddr permaddr corraddr flatno apt buildingname unitno numerorue
 callenumero viaenumero seoladh szallitasicim szamlazasicim
+uliceacislo uliceacislodomu adresapostala direccionpostal evadresi indirizzopostale enderecopostal
 """
 
 POSTAL_CODE = """
