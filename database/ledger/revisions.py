@@ -148,6 +148,13 @@ async def _hand_over_files(connection: AsyncConnection, revision: Revision, new_
     files = sorted({file_id for _, file_id in rows})
     # Whoever records a file as delivered holds this lock and compares the revision.
     await connection.execute("SELECT FROM pipeline.delivery_files WHERE id = ANY(%s) ORDER BY id FOR UPDATE", (files,))
+    cursor = await connection.execute(
+        "SELECT FROM pipeline.delivery_members m JOIN pipeline.processed_objects o ON o.id = m.processed_object_id"
+        " WHERE m.file_id = ANY(%s) AND o.superseded_by IS NULL AND o.removed_at IS NOT NULL LIMIT 1",
+        (files,),
+    )
+    if cursor.rowcount:  # retention took one that was still there when the cell was read: its file could not be built
+        raise _fenced()
     await connection.execute("UPDATE pipeline.delivery_files SET revision = revision + 1 WHERE id = ANY(%s)", (files,))
     heirs = [
         (file_of[new.chunk_id], id_)

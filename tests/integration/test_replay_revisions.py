@@ -145,3 +145,26 @@ async def test_a_cell_goes_through_as_it_was_read_or_not_at_all_and_its_file_is_
     await revisions.supersede(ledger.connection, await ledger.revision("", **again))
     assert await ledger.rows(replacements) == [(1, "open", 10, "first")], "one rebuild covers both"
     assert await ledger.rows("SELECT revision FROM pipeline.delivery_files") == [(2,)]
+
+
+async def test_a_file_of_which_retention_took_a_part_meanwhile_is_not_ordered_to_be_built_again(ledger: Ledger) -> None:
+    other = uuid.uuid4()
+    at = str(Position(1, 2, 0))
+    await ledger.connection.execute(
+        "INSERT INTO pipeline.chunks (id, topic, partition, generation, first_offset, next_offset, first_position,"
+        " last_position) VALUES (%s, 't', 0, 1, 10, 11, %s, %s)",
+        (other, at, at),
+    )
+    await ledger.connection.execute(
+        "INSERT INTO pipeline.processed_objects (chunk_id, kind, client_id, hour, bucket, key, events, bytes, sha256,"
+        " privacy_level, policy_version, min_commit_time, max_commit_time, removed_at)"
+        " VALUES (%s, 'client', 'acme', %s, 'b', 'gone', 1, 1, '', 'standard', 'v1', %s, %s, now())",
+        (other, HOUR, HOUR, HOUR),
+    )
+    await ledger.connection.execute("INSERT INTO pipeline.delivery_members VALUES (1, 1, 2)")
+    with pytest.raises(FencedError):
+        await revisions.supersede(ledger.connection, await ledger.revision("new"))
+    assert await ledger.rows("SELECT FROM pipeline.delivery_replacements") == []
+    await ledger.connection.execute("UPDATE pipeline.processed_objects SET removed_at = NULL")
+    await revisions.supersede(ledger.connection, await ledger.revision("new"))
+    assert await ledger.rows("SELECT file_id FROM pipeline.delivery_replacements") == [(1,)]
