@@ -21,6 +21,7 @@ from pipeline.position import Position
 from pipeline.s3 import open_bucket
 from streamer import resume, tails
 from streamer.adopt import unrecorded_events
+from streamer.memory import keep_freed
 from streamer.producer import fence, open_producer
 from streamer.publisher import Publisher
 from streamer.pump import pump, send_feedback
@@ -41,6 +42,7 @@ PORT = 8081
 
 async def serve(settings: StreamerSettings, stop: asyncio.Event) -> None:
     """Run until `stop` is set, then drain: the open raw file is closed, recorded and confirmed."""
+    keep_freed()
     status = Status(slot=settings.replication_slot)
     async with AsyncExitStack() as stack:
         await preflight.require(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pipeline import failpoints, metrics
 from pipeline.errors import TransientError
 from pipeline.keys import time_of
-from streamer.memory import settle
+from streamer.memory import spare_collections
 from streamer.replica import Replica, Turn
 from streamer.replication import BURST_MESSAGES, Burst
 from streamer.snapshot import read_types
@@ -37,7 +37,7 @@ async def pump(replica: Replica, turn: Turn) -> None:
     """Move events until `stop` is set. Every wait in here is back-pressure on the slot, where WAL is safe."""
     connection, status = replica.connection, replica.status
     transactions, publisher, recorder = turn.transactions, turn.publisher, turn.recorder
-    settle()
+    spare_collections()
     idle_confirm_at = flushed_at = 0.0
     heard_at = time.time()
     while not replica.stop.is_set():

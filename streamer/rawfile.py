@@ -18,7 +18,7 @@ from pipeline.rawfile import BLOCK_BYTES, BLOCK_EVENTS, encode_block
 
 _IN_MEMORY_BYTES = 1 << 20
 
-_BLOCKS_WAITING = 4
+_BLOCKS_WAITING = 2
 
 _COMPRESSOR = ThreadPoolExecutor(1, "compressor")
 """Beside the event loop: compressing lets other threads run. One thread, so that blocks keep their order."""
