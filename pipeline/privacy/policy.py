@@ -66,8 +66,9 @@ class Policy:
         if self._engine is None:
             plain, removed = self._standard.apply(line, page=page)
             return Filtered(plain, ("ip",) if removed else ())
-        book = self._engine.plans.book
+        book, detectors = self._engine.plans.book, self._engine.values
         outermost = book.page if page else book.column
+        detectors.begin(len(line))
         text, envelope = record.decode(line), None
         redaction = Redaction(self._engine, text, outermost)
         if redaction.ours:

@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 from pipeline.privacy import agents, consent, health, layout, numbers, people, record, values
 from pipeline.privacy.consent import Decision, Scope
 from pipeline.privacy.layout import Folded, Layout, Literals, Shape
-from pipeline.privacy.plan import WHOLE, Group, Guess, Place, Plan, compile_plan
+from pipeline.privacy.plan import OURS, WHOLE, Group, Guess, Place, Plan, compile_plan
 from pipeline.privacy.pseudonyms import Pseudonyms
-from pipeline.privacy.rules import FORM, PERSON, THING, Act, Rule, RuleBook, RuleSet
+from pipeline.privacy.rules import FORM, PERSON, THING, UNEXAMINED, Act, Rule, RuleBook, RuleSet
 from pipeline.privacy.values import Context, Findings, Values
 
 NO_HASH: Final = '"ip_hash":null,"ip_hash_key_version":null'
@@ -29,9 +29,25 @@ _MOST_LABELS: Final = 8192
 _MOST_PLANS: Final = 1024
 _LARGEST_LAYOUT: Final = 400
 """Pieces of the largest text whose plan is kept: what is larger hardly comes twice."""
+_MOST_NAMED: Final = 20_000
+"""Characters of different names in one text that are examined, each name counting as _NAME more."""
+_NAME: Final = 8
 _MOST_ANSWERS: Final = 1024
 _LONGEST_ANSWER: Final = 400
 """Characters of what is said on consent in a text whose answer is kept."""
+
+
+def _examined(names: tuple[str, ...]) -> tuple[str, ...]:
+    """`names` with those that are too many to be examined in one text marked: theirs is redacted, whatever it is."""
+    if sum(map(len, names)) + _NAME * len(names) <= _MOST_NAMED:
+        return names
+    known: dict[str, str] = {}
+    left = _MOST_NAMED
+    for name in names:
+        if name not in known:
+            left -= _NAME + len(name)
+            known[name] = name if left >= 0 or name in OURS or values.redacted(name) else UNEXAMINED
+    return tuple([known[name] for name in names])
 
 
 class Plans:
@@ -75,7 +91,7 @@ class Plans:
         by_rules = plans.get(names)
         plan = None if by_rules is None else by_rules.get(outermost)
         if plan is None:
-            plan = compile_plan(read, names, self.book, outermost)
+            plan = compile_plan(read, _examined(names), self.book, outermost)
             if len(shape) > _LARGEST_LAYOUT or sum(map(len, names)) > 8 * _LARGEST_LAYOUT:
                 return plan
             self._remember(plans, names, outermost, plan)
@@ -188,7 +204,8 @@ class Redaction:
         paths, kinds = self.paths, self.kinds
         harmless, examine = self._engine.values.harmless, self._engine.values.examine
         identifier, are_stamps = self._engine.pseudonyms.identifier, values.are_stamps
-        for context, pick, strings in plan.rounds:
+        for usual, pick, strings in plan.rounds:
+            context = self._engine.values.context(usual)
             clean = context.clean
             for body, string in zip(pick(pieces), strings):  # noqa: B905  # a keyword costs; both have one length
                 # An address with a query is looked at in two parts; harmless as a whole it can't be.
@@ -273,7 +290,8 @@ class Redaction:
         self._literals.setdefault(place.piece, {})[place.literal] = new
 
     def _inspect(self, index: int, path: str, scope: int, context: Context) -> None:
-        found = self._engine.values.inspect(self.pieces[index], context, self._allowed[scope], self._depth)
+        detectors = self._engine.values
+        found = detectors.inspect(self.pieces[index], detectors.context(context), self._allowed[scope], self._depth)
         if found is not None:
             self.pieces[index] = found.body
             self.paths.append(path)

@@ -24,6 +24,12 @@ _ANSWERS = 64
 """Enough for the address that a record holds two or three times; each client has its own."""
 _LONGEST_ANSWERED = 1_000
 _OVERSIZE = 100_000
+LARGE = 100_000
+"""Bytes of a record from which on its texts are examined within a bound: what is beyond it is replaced."""
+_MOST_EXAMINED = 105_000
+"""Characters of suspicious text in a large record that are examined; each text and each part counts some more."""
+_EACH = 60
+_EACH_DOCUMENT = 200
 _LONG_TEXT = 2_000
 _LONGEST_STAMP = 40
 _DEEPEST = 6
@@ -85,6 +91,10 @@ class Context:
     """Whether running text is replaced whole."""
     clean: set[str] = field(default_factory=set)
 
+    def fresh(self) -> Context:
+        """The same without its memory."""
+        return Context(self.identifiers, self.versions, self.free_text)
+
     def remember(self, body: str) -> None:
         """Keep a clean text in mind."""
         if len(body) <= _SHORT:
@@ -98,6 +108,9 @@ class Found(NamedTuple):
 
     body: str
     kinds: list[str]
+
+
+_UNEXAMINED = Found("[REDACTED:unexamined]", ["unexamined"])
 
 
 @dataclass(slots=True)
@@ -130,6 +143,29 @@ class Values:
         self._matters = matters
         self._queries = Queries(parameter, matters, lambda part: bool(_STRONG.search(part)) or masks.suspected(part))
         self._answers: dict[tuple[str, Context, bool, bool], Found | None] = {}
+        self._contexts: dict[Context, Context] | None = None
+        self._left = 0
+
+    def begin(self, size: int) -> None:
+        """A new record of `size` bytes. Of a large one only so much is examined, the rest is replaced string by string.
+
+        How much that is depends on the record alone: nothing that was remembered of others counts.
+        """
+        if size > LARGE:
+            self._contexts = {}
+            self._left = _MOST_EXAMINED
+            self._answers.clear()
+        elif self._contexts is not None:
+            self._contexts = None
+            self._answers.clear()
+
+    def context(self, context: Context) -> Context:
+        """`context`, or what stands for it while a large record is examined."""
+        if self._contexts is None:
+            return context
+        if context not in self._contexts:
+            self._contexts[context] = context.fresh()
+        return self._contexts[context]
 
     def inspect(self, body: str, context: Context, keep: Decision, depth: int = 0) -> Found | None:
         """The new body of a string, in `record`'s form; None when nothing in it is or was redacted.
@@ -140,6 +176,8 @@ class Values:
 
     def examine(self, body: str, context: Context, keep: Decision, depth: int = 0) -> Found | None:
         """`inspect` for a string that isn't harmless."""
+        if self._left < 0 and self._contexts is not None:
+            return _UNEXAMINED if redacted(body) is None else Found(body, _MARKER.findall(body))
         cut = 0 if self._hipaa else _query_in(body)
         if cut and self._known(body[:cut], body[cut:], context):
             context.remember(body)
@@ -237,6 +275,8 @@ class Values:
                     text = shorter
         if len(text) > _OVERSIZE:
             return self._mark("oversize", found) if _ANYTHING.search(text) else text
+        if self._contexts is not None and not self._affordable(text):
+            return self._mark("unexamined", found)
         if len(text) <= _LONGEST_STAMP and (
             _UUID.fullmatch(text) or (not self._hipaa and len(text) > 13 and _TIMESTAMP.fullmatch(text))
         ):
@@ -250,13 +290,20 @@ class Values:
         except numbers.Excess:
             return self._mark("unexamined", found)
 
+    def _affordable(self, text: str) -> bool:
+        """Whether a text of a large record may be examined. Markers count little: they are what an earlier run left."""
+        size = len(_MARKER.sub("", text) if "[REDACTED:" in text else text)
+        if size:
+            self._left -= _EACH + size
+        return self._left >= 0 or not size
+
     def _deep(self, text: str, context: Context, found: Findings, depth: int) -> str:
         if depth >= _DEEPEST:
             return self._detect(text, context, found)
         if '"' in text and ("{" in text or "[" in text):
             start, end = embedded.whole(text)
             try:
-                inner = self._nested(text[start:end], found, depth + 1)
+                inner = self._document(text[start:end], found, depth + 1)
             except UnparsableRecord:
                 text = self._documents(text, found, depth + 1)
             else:
@@ -277,13 +324,20 @@ class Values:
             )
         return self._unmasked(self._detect(text, context, found), context, found, depth)
 
+    def _document(self, text: str, found: Findings, depth: int) -> str:
+        """A JSON text inside a string. Raises UnparsableRecord."""
+        self._left -= _EACH_DOCUMENT
+        if self._contexts is not None and self._left < 0:
+            raise numbers.Excess
+        return self._nested(text, found, depth)
+
     def _documents(self, text: str, found: Findings, depth: int) -> str:
         """`text` with the JSON documents in it filtered."""
         out: list[str] = []
         done = 0
         for start, end in embedded.documents(text):
             try:
-                new = self._nested(text[start:end], found, depth)
+                new = self._document(text[start:end], found, depth)
             except UnparsableRecord:
                 continue
             out.append(text[done:start] + new)
@@ -309,7 +363,8 @@ class Values:
     def _inside(self, plain: str, context: Context, found: Findings, depth: int) -> str | None:
         """What is left of the plain text behind an encoding; None when nothing new was found in it."""
         found.parts += 1
-        if found.parts > _MOST_PARTS:
+        self._left -= _EACH
+        if found.parts > _MOST_PARTS or (self._contexts is not None and self._left < 0):
             raise numbers.Excess
         if self.harmless(plain):
             return None
@@ -345,7 +400,13 @@ class Values:
             text = contacts.lettered_ids(text, found.kinds)
         if _DIGITS.search(text):
             finder = numbers.Finder(identifiers=context.identifiers)
-            text = finder.replace(text)
+            if self._contexts is not None:
+                finder.left = min(finder.left, self._left // _EACH)
+            before = finder.left
+            try:
+                text = finder.replace(text)
+            finally:
+                self._left -= _EACH * (before - finder.left)
             found.kinds.extend(finder.found)
         return text
 
