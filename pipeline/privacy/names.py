@@ -26,6 +26,7 @@ _LETTERS = str.maketrans(
     {"ß": "ss", "ø": "o", "Ø": "O", "æ": "ae", "Æ": "AE", "ł": "l", "Ł": "L", "ı": "i", "đ": "d", "ð": "d", "þ": "th"}
 )
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_A-Za-z]+")
+_UMLAUT = re.compile("([aouAOU])e(?![aeiou])")
 _STEP = re.compile(r"[^.\[\]/]+")
 _REMARK = re.compile(
     r"\((?:required|optional|mandatory|pflicht\w{0,8}|oblig\w{0,10}|facultati\w{0,3}|opcional)\)$", re.I
@@ -112,6 +113,7 @@ _HOLDERS = words.table(vicinity.HOLDERS)
 _CONNECTORS = words.table(vicinity.CONNECTORS)
 _ABBREVIATIONS = dict(pair.split(":") for pair in vicinity.ABBREVIATIONS.split())
 _ENGLISH = re.compile(rf"(?:{'|'.join(sorted(vicinity.ENGLISH.split(), key=len, reverse=True))})+")
+_AGENT_TEXTS = frozenset(("string", "raw", "full", "value", "text", "header"))
 _NUMBERS = frozenset(("number", "no", "nr", "num", "id"))
 _PERSON = Name("pii", "name")
 _STRONG = frozenset(("pii", "zip"))
@@ -157,6 +159,7 @@ def classify(name: str) -> Name | None:
         or _listed(name, parts)
         or _dotted(name)
         or (classify(name[: name.index("(")]) if "(" in name else None)
+        or _german(name)
     )
 
 
@@ -226,7 +229,10 @@ def _phrase(parts: list[str]) -> Name | None:
         for start in range(count - size, -1, -1):
             known = _singular("".join(parts[start : start + size]))
             found = _KNOWN.get(known)
-            if found and found.group == "free" and parts[-1] in _NUMBERS:
+            if found and (
+                (found.group == "free" and parts[-1] in _NUMBERS)
+                or (found.group == "agent" and not _AGENT_TEXTS.issuperset(parts[start + size :]))
+            ):
                 continue
             if not found or not (
                 all(part in _AROUND for part in parts[start + size :])
@@ -240,6 +246,13 @@ def _phrase(parts: list[str]) -> Name | None:
     return weak
 
 
+def _german(name: str) -> Name | None:
+    """`empfaengerName`: umlauts that are written as two letters."""
+    plain = _UMLAUT.sub(r"\1", name[:_LONGEST])
+    found = classify(plain) if plain != name[:_LONGEST] else None
+    return found if found and found.group in _STRONG else None
+
+
 def _dotted(name: str) -> Name | None:
     """A name that is a path, `payload.contact.mobile`, `data[contact][mobile]`: what its last two steps label."""
     steps = _STEP.findall(name[:_LONGEST])
@@ -249,10 +262,11 @@ def _dotted(name: str) -> Name | None:
 def _listed(name: str, parts: list[str]) -> Name | None:
     """Several names in one, `PLZ / Ort`, `Ulice a číslo`: each word is known."""
     wanted = [part for part in parts if part not in _CONNECTORS]
-    if len(wanted) == len(parts) and not ("/" in name or "," in name or "&" in name):
+    found = [_KNOWN.get(part) for part in wanted]
+    joined = len(wanted) < len(parts) or "/" in name or "," in name or "&" in name
+    if not joined and sum(known is not None and known.group in _STRONG for known in found) < 2:
         return None
     parts = wanted
-    found = [_KNOWN.get(part) for part in parts]
     if all(known or part in _AROUND for known, part in zip(found, parts, strict=True)):
         return next((known for known in found if known and known.group in _STRONG), None)
     return None

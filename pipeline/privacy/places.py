@@ -25,6 +25,7 @@ _IPV6 = re.compile(
     r"[0-9A-Fa-f:](?<![^\W_].)(?<![.].)(?:[0-9A-Fa-f]{0,3}(?<=[0-9A-Fa-f]):|(?<=:):)(?:[0-9A-Fa-f]{0,4}:){0,7}"
     r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{1,4})?(?![\w:])"
 )
+_RELEASED = re.compile(r"[ -](?:release|update|patch|build|changelog|version|beta|alpha|rc)\b", re.IGNORECASE)
 _PORT = re.compile("[:/][0-9]")
 _DIGIT = re.compile("[0-9]")
 _HEX_GROUP = re.compile("(?<![0-9A-Za-z])[0-9A-Fa-f]{0,4}:$")
@@ -109,7 +110,8 @@ def _ipv4(match: re.Match[str], text: str, found: list[str]) -> str:
     if any(int(octet) > 255 or (octet[0] == "0" and len(octet) > 1 and not padded) for octet in octets):
         return match[0]
     before = text[max(0, match.start() - 24) : match.start()]
-    if not _PORT.match(text, match.end()) and _VERSION.search(before):
+    released = _RELEASED.match(text, match.end())
+    if released or (not _PORT.match(text, match.end()) and _VERSION.search(before)):
         return match[0]
     return _mark("ip", found)
 

@@ -76,6 +76,7 @@ bezorg klant contactpersoon faktura dostawa klient legal full complete valid rea
 submitted entered typed gift giver giftrecipient friend friends referral referred reporter manager address adresse
 deine dein ihre ihr unsere votre ton ta vos tu tus su sus vostra vostro tuo tua suo sua uw jouw twoj twoja din ditt
 deres sinun vas vase tvuj seu sua
+zustell absender empfanger adr konto ansprechpartner
 """
 
 SUFFIXES = """
@@ -85,6 +86,7 @@ shipping main alt alternate other address addr line new old current previous ent
 details normalized canonical lower lowercase clean original local international intl e164 formatted ext extension
 cd nbr nm day month year area linea ligne zeile regel one two three list array entry answer response content
 numero cislo broj numer szam numar nummer numara номер
+zusatz geschaftlich dienstlich privat
 """
 
 NEUTRAL_HEADS = """
@@ -152,7 +154,7 @@ formdata formvalues formfields
 """
 
 BESIDE_PEOPLE = {
-    **dict.fromkeys(("via", "ulice"), "address"),
+    **dict.fromkeys(("via", "ulice", "gate"), "address"),
     **dict.fromkeys(("cap", "cp", "zp"), "postal_code"),
     **dict.fromkeys(("portable", "ph"), "phone"),
     **dict.fromkeys(("prezime", "ad", "fn", "ln"), "name"),
@@ -223,7 +225,7 @@ nm:name nbr:number cd:code cust:customer usr:user emp:employee eml:email nro:nr
 
 TIMID = """
 website homepage facebook twitter instagram linkedin xing nip nss
-tel cell mobile mobil fax handy gsm movil portable address addr adres adresse adress via str rue gate gata calle rua
+tel cell mobile mobil fax handy gsm movil portable address addr adres adresse adress via str rue gata calle rua
 cim vej ip ips zip postal cep plz psc mac lat lng lon coord coords ga gid scid awc kx clid fbp fbc city ort stad
 stadt ville mesto obec oras comune district metro region secret otp cookie cookies cc csc bic rib nir nie nif cif
 dni pps hetu vin targa serial udi license licence certificate account accounts acct birth nick login handle initials
@@ -240,4 +242,5 @@ plate sn dna gait plate tagnumber registrationnumber guarantor caregiver pager h
 NAME_OWNERS = """
 first last given family account acct lead my your owner
 to ship bill sold consignee admin agent cardholder card parent guardian legal full real middle maiden
+liefer rechnungs empfanger absender ansprechpartner inhaber besteller
 """

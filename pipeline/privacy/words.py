@@ -78,6 +78,7 @@ consigneename ainm sloinne isem kunjom nomusage nomdusage anyjaleanykorineve sch
 guarantor caregivername caregiver responsibleparty referringphysician attendingphysician attendingdoctor
 primarycarephysician pcpname emergencycontactname
 namefamily namegiven namemiddle
+rechnungsempfanger warenempfanger kontoinhabername empfangername absendername bestellername
 """
 
 AMBIGUOUS_NAME = """
@@ -108,7 +109,7 @@ adressecomplete adressedelivraison adressedefacturation complementdadresse compl
 direccion direccioncompleta direcciondeenvio direcciondefacturacion domicilio calle numerodecalle indirizzo
 indirizzocompleto indirizzodispedizione numerocivico endereco enderecocompleto logradouro morada rua complemento adres
 adresregel straat straatnaam huisnummer huisnr toevoeging bezorgadres factuuradres ulica nrdomu nrmieszkania numerdomu
-adreszamieszkania adresdostawy adress gatuadress gata gatunamn leveransadress fakturaadress gateadresse gate vejnavn
+adreszamieszkania adresdostawy adress gatuadress gata gatunamn leveransadress fakturaadress gateadresse vejnavn
 husnummer leveringsadresse osoite katuosoite lahiosoite cim lakcim utca hazszam adresa ulicecp strada adresalivrare
 sokak mahalle acikadres adresi teslimatadresi διευθυνση οδος адрес улица домашнийадрес адресдоставки номердома
 квартира адреса вулиця 住所 番地 丁目 建物名 都道府県市区町村 地址 详细地址 街道 收货地址 通讯地址 住址 주소 상세주소
