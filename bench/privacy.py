@@ -37,7 +37,7 @@ def event(number: int) -> bytes:
     """One record of about 1.3 kB: three of four page views and clicks, the rest forms and purchases."""
     pick = random.Random(number)
     kind = pick.choice(_TYPES)
-    session, visitor = (f"{name}_{uuid.UUID(int=pick.getrandbits(128)).hex}" for name in ("sess", "vis"))
+    session, visitor = (f"{name}_{pick.getrandbits(64):016x}" for name in ("sess", "vis"))
     path = f"/products/{pick.choice(['shirts', 'shoes', 'hats'])}/{pick.randrange(10_000)}"
     query = "?utm_source=google&utm_medium=cpc"
     if pick.random() < 0.3:
@@ -61,7 +61,6 @@ def event(number: int) -> bytes:
         "dnt": False,
         "gpc": pick.random() < 0.05,
         "page": {"title": pick.choice(["Blue shirt – Example Shop", "Shoes – Example Shop"])},
-        "path": path,
         "consent": {"analytics": pick.random() < 0.6, "marketing": pick.random() < 0.3},
         "browser": {
             "screen": pick.choice(["1920x1080", "390x844"]),
@@ -77,7 +76,6 @@ def event(number: int) -> bytes:
         "sessionId": session,
         "timestamp": f"{minute}.{pick.randrange(1000):03d}Z",
         "visitorId": visitor,
-        "attribution": {"utm_medium": "cpc", "utm_source": "google"},
     }
     columns = {
         "id": number,

@@ -20,7 +20,7 @@ from pipeline.privacy.rules import PERSON, Act, RuleBook
 from pipeline.privacy.standard import Standard
 from pipeline.privacy.values import PARAMETER_NAME, Findings, Values, unquoted
 
-RULES_VERSION = 10
+RULES_VERSION = 11
 """Counts up with every change of what the rules find or write, so that policy_version changes with them."""
 
 

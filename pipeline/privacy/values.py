@@ -26,7 +26,7 @@ _LONGEST_ANSWERED = 1_000
 _OVERSIZE = 100_000
 LARGE = 100_000
 """Bytes of a record from which on its texts are examined within a bound: what is beyond it is replaced."""
-_MOST_EXAMINED = 105_000
+_MOST_EXAMINED = 90_000
 """Characters of suspicious text in a large record that are examined; each text and each part counts some more."""
 _EACH = 60
 _EACH_DOCUMENT = 200
