@@ -44,7 +44,11 @@ class Standard:
         """
         if line[:1] != b"{" or line[-1:] != b"}" or b"\n" in line or b"\r" in line:
             raise UnparsableRecord("the record isn't a JSON object in one line")
-        if line.rfind(b'"privacy"') >= 0 or (b"\\" in line and line.rfind(b"\\u00") >= 0):
+        if (
+            line.rfind(b'"privacy"') >= 0
+            or (b"\\" in line and line.rfind(b"\\u00") >= 0)
+            or (not self._keep_addresses and line.rfind(b'"ip_hash') >= 0)
+        ):
             envelope = open_envelope(record.decode(line), addresses=not self._keep_addresses)
             if envelope.redacted:
                 return self._again(envelope, page)

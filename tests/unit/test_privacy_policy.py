@@ -103,6 +103,14 @@ def test_hipaa_has_no_hash_and_takes_it_out_of_what_gdpr_wrote() -> None:
         assert "ip_hash_key_version" not in out
 
 
+def test_standard_without_addresses_takes_a_hash_out_at_once() -> None:
+    without = policy("standard", ip_collection_enabled=False)
+    once = without.apply(b'{"a":1,"ip_hash":"x"}').line
+    assert once is not None
+    assert b"ip_hash" not in once
+    assert without.apply(once).line == once
+
+
 def test_a_source_column_can_not_pose_as_our_hash() -> None:
     out = read(policy().apply(line(ip_hash="jane", ip_hash_key_version=7)))
     assert out["ip_hash"] != "jane"
