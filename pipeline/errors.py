@@ -1,21 +1,11 @@
 """What can go wrong, and what then has to happen.
 
-Every error of the pipeline has one of three kinds; `ACTIONS` maps the kind to what a service does. An error that is
-none of ours is unknown, and unknown means stop: the process exits, Kubernetes starts it again, the ledger tells it
-where to go on.
+Every error of the pipeline has one of three kinds: what is transient is tried again, what is permanent stops the
+service, and poison goes to the dead letters. An error that is none of ours is unknown, and unknown means stop: the
+process exits, Kubernetes starts it again, the ledger tells it where to go on.
 """
 
 from __future__ import annotations
-
-from enum import Enum
-
-
-class Action(Enum):
-    """What a service does about an error."""
-
-    RETRY = "retry"
-    STOP = "stop"
-    DEAD_LETTER = "dead_letter"
 
 
 class PipelineError(Exception):
@@ -51,18 +41,3 @@ class ConfigError(PermanentError):
 
 class FencedError(PermanentError):
     """Another process owns what this one was about to write: the ledger's compare-and-set failed. Write nothing."""
-
-
-ACTIONS: dict[type[PipelineError], Action] = {
-    TransientError: Action.RETRY,
-    PermanentError: Action.STOP,
-    PoisonError: Action.DEAD_LETTER,
-}
-
-
-def action_for(error: BaseException) -> Action:
-    """The action for `error`: that of the nearest class in `ACTIONS`; STOP for what is not ours."""
-    for cls in type(error).__mro__:
-        if cls in ACTIONS:
-            return ACTIONS[cls]
-    return Action.STOP

@@ -77,6 +77,11 @@ async def check_topic(settings: KafkaSettings, partitions: int) -> int:
             f"KAFKA_RAW_TOPIC: {topic} has {found} partitions, but its events are to be spread over {partitions}",
             hint="add partitions to the topic",
         )
+    if "compact" in config.get("cleanup.policy", ""):
+        raise ConfigError(
+            f"KAFKA_RAW_TOPIC: {topic} has cleanup.policy={config['cleanup.policy']}: it would lose events",
+            hint="set cleanup.policy=delete",
+        )
     return int(config.get("max.message.bytes") or _DEFAULT_BATCH_BYTES)
 
 

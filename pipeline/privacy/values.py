@@ -278,12 +278,12 @@ class Values:
                     text = shorter
         if len(text) > _OVERSIZE:
             return self._mark("oversize", found) if _ANYTHING.search(text) else text
-        if self._contexts is not None and not self._affordable(text):
-            return self._mark("unexamined", found)
         if len(text) <= _LONGEST_STAMP and (
             _UUID.fullmatch(text) or (not self._hipaa and len(text) > 13 and _TIMESTAMP.fullmatch(text))
         ):
             return text
+        if self._contexts is not None and not self._affordable(text):
+            return self._mark("unexamined", found)
         if "[REDACTED:" in text:
             found.kinds.extend(_MARKER.findall(text))
             if _MARKER.fullmatch(text):

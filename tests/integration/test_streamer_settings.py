@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -48,6 +49,22 @@ async def test_wrong_variable_is_one_line_that_names_it_and_the_mend(
     line = await said(scene, **environment)
     for part in parts:
         assert part in line
+
+
+async def test_topic_that_is_compacted_is_refused(scene: Scene) -> None:
+    topic = f"{scene.topic}.compacted"
+    admin = AIOKafkaAdminClient(bootstrap_servers=scene.environment["KAFKA_BOOTSTRAP_SERVERS"])
+    await admin.start()
+    try:
+        await admin.create_topics(
+            [NewTopic(topic, num_partitions=4, replication_factor=1, topic_configs={"cleanup.policy": "compact"})]
+        )
+        line = await said(scene, KAFKA_RAW_TOPIC=topic)
+        assert "cleanup.policy=compact" in line
+        assert "cleanup.policy=delete" in line
+    finally:
+        await admin.delete_topics([topic])
+        await admin.close()
 
 
 async def test_user_without_the_replication_attribute_is_told_so(scene: Scene) -> None:
