@@ -128,6 +128,13 @@ def _engine(plans: Plans, pseudonyms: Pseudonyms, hash_addresses: bool) -> Engin
         findings.kinds += redaction.kinds
         return redaction.text() if redaction.kinds else text
 
+    def names_a_person(query: str) -> bool:
+        """Whether a query has data of a person, so that `name` in it is theirs."""
+        rules = (book.any[record.escape(unquoted(name))] for name in PARAMETER_NAME.findall(query))
+        return any(rule.act in (Act.REDACT, Act.ZIP) and bool(rule.sign & PERSON) for rule in rules if rule)
+
+    of_person = lru_cache(maxsize=16)(names_a_person)  # each parameter of one query asks
+
     def parameter(name: str, value: str, query: str, findings: Findings) -> str | None:
         rule = book.any[record.escape(name)]
         if rule is None:
@@ -141,12 +148,6 @@ def _engine(plans: Plans, pseudonyms: Pseudonyms, hash_addresses: bool) -> Engin
         if rule.kind == "free_text" and _WEIGHT.fullmatch(value):
             return None
         return rule.kind if rule.act in (Act.REDACT, Act.ADDRESS, Act.ZIP, Act.PSEUDONYM) else None
-
-    @lru_cache(maxsize=16)  # each parameter of one query asks
-    def of_person(query: str) -> bool:
-        """Whether a query has data of a person, so that `name` in it is theirs."""
-        rules = (book.any[record.escape(unquoted(name))] for name in PARAMETER_NAME.findall(query))
-        return any(rule.act in (Act.REDACT, Act.ZIP) and bool(rule.sign & PERSON) for rule in rules if rule)
 
     detectors = Values(hipaa=book.hipaa, nested=nested, parameter=parameter, matters=book.parameters.__getitem__)
     engine = Engine(plans, detectors, pseudonyms, hash_addresses)

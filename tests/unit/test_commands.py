@@ -33,6 +33,7 @@ def test_a_command_that_is_called_wrongly_says_so_with_exit_status_2(
 ) -> None:
     module, *arguments = words.split()
     monkeypatch.setattr(sys, "argv", [module, *arguments])
+    monkeypatch.delitem(sys.modules, f"{module}.__main__", raising=False)  # another test may have used it
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(module, run_name="__main__")
     assert ended.value.code == 2
