@@ -7,7 +7,10 @@ four digits of a version.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
+
+from pipeline.privacy import record
 
 
 class Agent(NamedTuple):
@@ -107,3 +110,10 @@ def is_reduced(member: str, value: str) -> bool:
             return value in DEVICES
         case _:
             return False
+
+
+@lru_cache(maxsize=8192)
+def reduced(body: str) -> str:
+    """The reduced form of a user agent's body, an object as JSON."""
+    agent = reduce(record.unescape(body))
+    return f'{{"family":"{agent.family}","major":"{agent.major}","os":"{agent.os}","device":"{agent.device}"}}'

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from pipeline.privacy import layout, record
+from pipeline.privacy.findings import Context
 from pipeline.privacy.layout import OP_BITS, Layout, Picker, Shape, picker
 from pipeline.privacy.rules import Act, Rule, RuleBook, RuleSet
-from pipeline.privacy.values import Context, redacted
+from pipeline.privacy.shapes import redacted
 
 LONGEST_PATH: Final = 400
 WHOLE: Final = -1

@@ -14,11 +14,14 @@ from pipeline.clients import Client, PrivacyLevel
 from pipeline.privacy import consent, names, people, record
 from pipeline.privacy.envelope import ENCRYPTION, MOST_PATHS, open_envelope, print_envelope
 from pipeline.privacy.errors import PolicyError, UnparsableRecord
+from pipeline.privacy.findings import Findings
+from pipeline.privacy.plans import Plans
 from pipeline.privacy.pseudonyms import Pseudonyms
-from pipeline.privacy.redaction import Engine, Plans, Redaction
+from pipeline.privacy.redaction import Engine, Redaction
 from pipeline.privacy.rules import PERSON, Act, RuleBook
+from pipeline.privacy.shapes import unquoted
 from pipeline.privacy.standard import Standard
-from pipeline.privacy.values import PARAMETER_NAME, Findings, Values, unquoted
+from pipeline.privacy.values import PARAMETER_NAME, Values
 
 RULES_VERSION = 11
 """Counts up with every change of what the rules find or write, so that policy_version changes with them."""

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pipeline.privacy.values import Findings, Parameter
+from pipeline.privacy.findings import Findings, Parameter
 
 _SIMPLE = re.compile(r"\?[\w.~-]{1,80}=[\w.~-]*+(?:&[\w.~-]{1,80}=[\w.~-]*+)*+", re.ASCII)
 _LONGEST = 2_000

@@ -9,13 +9,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from pipeline.privacy import agents, consent, health, layout, numbers, people, record, values
+from pipeline.privacy import agents, consent, health, layout, numbers, people, record, shapes
 from pipeline.privacy.consent import Decision, Scope
-from pipeline.privacy.layout import Folded, Layout, Literals, Shape
-from pipeline.privacy.plan import OURS, WHOLE, Group, Guess, Place, Plan, compile_plan
+from pipeline.privacy.findings import Context, Findings
+from pipeline.privacy.plan import WHOLE, Group, Place, Plan
+from pipeline.privacy.plans import Plans
 from pipeline.privacy.pseudonyms import Pseudonyms
-from pipeline.privacy.rules import FORM, PERSON, THING, UNEXAMINED, Act, Rule, RuleBook, RuleSet
-from pipeline.privacy.values import Context, Findings, Values
+from pipeline.privacy.rules import FORM, PERSON, THING, Act, Rule, RuleSet
+from pipeline.privacy.values import Values
 
 NO_HASH: Final = '"ip_hash":null,"ip_hash_key_version":null'
 
@@ -26,87 +27,9 @@ _REQUIRED = re.compile(
 _FORM = re.compile("(?:lead_)?(?:form_submit|signup|subscription|lead|registration|contact)$")
 _LONGEST_LABEL: Final = 128
 _MOST_LABELS: Final = 8192
-_MOST_PLANS: Final = 1024
-_LARGEST_LAYOUT: Final = 400
-"""Pieces of the largest text whose plan is kept: what is larger hardly comes twice."""
-_MOST_NAMED: Final = 20_000
-"""Characters of different names in one text that are examined, each name counting as _NAME more."""
-_NAME: Final = 8
 _MOST_ANSWERS: Final = 1024
 _LONGEST_ANSWER: Final = 400
 """Characters of what is said on consent in a text whose answer is kept."""
-
-
-def _examined(names: tuple[str, ...]) -> tuple[str, ...]:
-    """`names` with those that are too many to be examined in one text marked: theirs is redacted, whatever it is."""
-    if sum(map(len, names)) + _NAME * len(names) <= _MOST_NAMED:
-        return names
-    known: dict[str, str] = {}
-    left = _MOST_NAMED
-    for name in names:
-        if name not in known:
-            left -= _NAME + len(name)
-            known[name] = name if left >= 0 or name in OURS or values.redacted(name) else UNEXAMINED
-    return tuple([known[name] for name in names])
-
-
-class Plans:
-    """The plans of one level, remembered: by outermost rules, shape and names."""
-
-    __slots__ = ("_folded", "_guesses", "_known", "_layouts", "book", "literals")
-
-    def __init__(self, book: RuleBook) -> None:
-        self.book = book
-        self.literals = Literals()
-        self._folded = Folded()
-        self._layouts: dict[Shape, tuple[Layout, dict[tuple[str, ...], dict[RuleSet, Plan]]]] = {}
-        self._guesses: dict[tuple[int, RuleSet], Guess] = {}
-        self._known = 0
-
-    def plan(self, pieces: list[str], outermost: RuleSet) -> Plan:
-        """The plan for `pieces`. Raises UnparsableRecord when they are no JSON object or array.
-
-        Texts of the same length often have the same layout and names, which is shown in half the time that it takes
-        to look for them.
-        """
-        guess = self._guesses.get((len(pieces), outermost))
-        if guess is not None and guess.fixed(pieces) == guess.expected:
-            folded = self._folded
-            for index, text in guess.folded:
-                if folded[pieces[index]] != text:
-                    break
-            else:
-                return guess.plan
-        return self._search(pieces, outermost)
-
-    def _search(self, pieces: list[str], outermost: RuleSet) -> Plan:
-        shape = tuple(map(self._folded.__getitem__, pieces[::2]))
-        known = self._layouts.get(shape)
-        if known is None:
-            known = (layout.read(shape), {})
-            if len(shape) <= _LARGEST_LAYOUT:
-                self._layouts[shape] = known
-        read, plans = known
-        names = read.names(pieces)
-        by_rules = plans.get(names)
-        plan = None if by_rules is None else by_rules.get(outermost)
-        if plan is None:
-            plan = compile_plan(read, _examined(names), self.book, outermost)
-            if len(shape) > _LARGEST_LAYOUT or sum(map(len, names)) > 8 * _LARGEST_LAYOUT:
-                return plan
-            self._remember(plans, names, outermost, plan)
-        self._guesses[len(pieces), outermost] = Guess.of(plan, shape, read.named, pieces)
-        return plan
-
-    def _remember(
-        self, plans: dict[tuple[str, ...], dict[RuleSet, Plan]], names: tuple[str, ...], outermost: RuleSet, plan: Plan
-    ) -> None:
-        if self._known >= _MOST_PLANS:
-            self._layouts.clear()
-            self._guesses.clear()
-            self._known = 0
-        self._known += 1
-        plans.setdefault(names, {})[outermost] = plan
 
 
 class Answer(NamedTuple):
@@ -203,7 +126,7 @@ class Redaction:
         plan, pieces, allowed = self._plan, self.pieces, self._allowed
         paths, kinds = self.paths, self.kinds
         harmless, examine = self._engine.values.harmless, self._engine.values.examine
-        identifier, are_stamps = self._engine.pseudonyms.identifier, values.are_stamps
+        identifier, are_stamps = self._engine.pseudonyms.identifier, shapes.are_stamps
         for usual, pick, strings in plan.rounds:
             context = self._engine.values.context(usual)
             clean = context.clean
@@ -220,7 +143,7 @@ class Redaction:
             body = pieces[index]
             if not body:
                 continue
-            kept = values.redacted(body) if body[0] == "[" else None
+            kept = shapes.redacted(body) if body[0] == "[" else None
             if kept is not None:
                 self._hit(path, kept)
             elif not (allowed[scope].marketing if rule.purpose == consent.MARKETING else allowed[scope].analytics):
@@ -234,9 +157,9 @@ class Redaction:
         for index, path in plan.agents:
             body = pieces[index]
             if body:
-                kept = values.redacted(body) if body[0] == "[" else None
+                kept = shapes.redacted(body) if body[0] == "[" else None
                 if kept is None:
-                    pieces[index] = values.reduced_agent(body)
+                    pieces[index] = agents.reduced(body)
                     self._bare.add(index)
                 paths.append(path)
                 kinds.append(kept or "user_agent")
@@ -258,7 +181,7 @@ class Redaction:
                 self._apply(place, rule)
         if not are_stamps('"'.join(plan.stamped(pieces))):
             for index, path, scope, context in plan.stamps:
-                if not values.is_stamp(pieces[index]):
+                if not shapes.is_stamp(pieces[index]):
                     self._inspect(index, path, scope, context)
         for place, name, identifiers in plan.long_numbers:
             kind = numbers.kind(self._literal(place), name, identifiers=identifiers)
@@ -300,7 +223,7 @@ class Redaction:
     def _apply(self, place: Place, rule: Rule) -> None:
         """Do to a string that isn't empty what `rule` says."""
         body = self.pieces[place.piece]
-        kept = values.redacted(body)
+        kept = shapes.redacted(body)
         if kept is not None and rule.act != Act.PSEUDONYM:
             self._hit(place.path, kept)
             return
@@ -314,7 +237,7 @@ class Redaction:
                 if rule.nulled:
                     self._bare.add(place.piece)
             case Act.AGENT:
-                new = values.reduced_agent(body)
+                new = agents.reduced(body)
                 self._bare.add(place.piece)
             case Act.PSEUDONYM:
                 new = self._engine.pseudonyms.identifier(record.unescape(body))
@@ -401,7 +324,7 @@ class Redaction:
 
     def _person(self, rule: Rule, body: str, group: Group, *, labels: bool) -> bool:
         """Whether `body` names a person. `labels`: a value stands beside it, as in a field of a form."""
-        if values.redacted(body) is not None:
+        if shapes.redacted(body) is not None:
             return True
         if rule.purpose != "whole":
             if group.role == PERSON or group.signs & PERSON:

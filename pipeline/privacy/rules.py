@@ -13,7 +13,8 @@ from typing import Final
 
 from pipeline.clients import PrivacyLevel
 from pipeline.privacy import consent, names, record, vicinity, words
-from pipeline.privacy.values import Context, unquoted
+from pipeline.privacy.findings import Context
+from pipeline.privacy.shapes import unquoted
 
 
 class Act:

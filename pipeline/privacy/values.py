@@ -2,27 +2,21 @@
 
 A string may be an address with a query, percent-encoded, JSON of its own, or all of them inside each other. What no
 hint of a detector touches is clean after one regular expression, and remembered while it is short.
-
-Longer than other modules, because its methods call each other in a circle: each encoding leads back to all detectors,
-under one account of what was examined.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
-from pipeline.privacy import agents, contacts, embedded, health, masks, numbers, places, record
+from pipeline.privacy import contacts, embedded, health, masks, numbers, places, record
 from pipeline.privacy.consent import Decision
 from pipeline.privacy.errors import UnparsableRecord
+from pipeline.privacy.findings import Context, Findings, Found, Nested, Parameter
 from pipeline.privacy.queries import Queries
+from pipeline.privacy.shapes import ESCAPED, MARKER, QUERY, TIMESTAMP, UUID, query_in, redacted, unquoted, without_query
 
-_REMEMBERED = 16_384
-_SHORT = 160
 _ANSWERS = 64
 """Enough for the address that a record holds two or three times; each client has its own."""
 _LONGEST_ANSWERED = 1_000
@@ -63,77 +57,19 @@ _DECIMAL = re.compile("[0-9](?:\\.[0-9]{3}|,[0-9]{4})")
 _SPELLED = re.compile(
     "[\\[({<] ?(?:at|ät|a|@|arroba|chiocciola|arobase) ?[\\])}>]| (?:dot|punkt) | @|@ ", re.IGNORECASE
 )
-_MARKER = re.compile(r"\[REDACTED:([a-z_]{1,24})(?::[0-9]{1,9})?\]")
 PARAMETER_NAME = re.compile(r"(?<![^?&;#\s,{(])([\w.%+\[\]$~-]{1,240}+)=")
 _PARAMETER = re.compile(PARAMETER_NAME.pattern + r"([^&;#\s]*)")
 _TOKEN = re.compile(r"[^\s/?&=#;,\"'<>]++")
-_UUID = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
-_TIMESTAMP = re.compile(
-    "[12][0-9]{3}-[01][0-9]-[0-3][0-9](?:[T ][0-2][0-9]:[0-5][0-9](?::[0-6][0-9](?:[.,][0-9]{1,9})?)?"
-    "(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?)?|1[0-9]{9}(?:[0-9]{3})?"
-)
 _URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]{1,15}:)?//\S+|/\S*")
 _ADDRESS = re.compile(r"[^\s\"'<>]++")
 _SINGLE_ADDRESS = re.compile(r"(?:https?://|/)[^\s\"'<>{\[\\\x01\x02]++$")
-_QUERY = re.compile("[?#]")
-_QUERY_START = re.compile(r"\?[\w.~-]{1,80}=")
-_ESCAPED = re.compile("%[0-9A-Fa-f]{2}")
 _AGENT = re.compile(r"Mozilla/[0-9.]+ \([^\"]*")
 _IMAGE = re.compile(r"data:(?:image|video|audio)/")
 _WORDS = re.compile(r"\S\s+\S+\s+\S")
 
 
-@dataclass(slots=True, eq=False)
-class Context:
-    """What the member's name says about its text. `clean` remembers texts that no rule touches here."""
-
-    identifiers: bool = True
-    """Whether a bare number may be a phone or a national id; not under the name of an order or a product."""
-    versions: bool = False
-    free_text: bool = False
-    """Whether running text is replaced whole."""
-    clean: set[str] = field(default_factory=set)
-
-    def fresh(self) -> Context:
-        """The same without its memory."""
-        return Context(self.identifiers, self.versions, self.free_text)
-
-    def remember(self, body: str) -> None:
-        """Keep a clean text in mind."""
-        if len(body) <= _SHORT:
-            if len(self.clean) >= _REMEMBERED:
-                self.clean.clear()
-            self.clean.add(body)
-
-
-class Found(NamedTuple):
-    """What is left of a string, and why."""
-
-    body: str
-    kinds: list[str]
-
-
 _UNEXAMINED = Found("[REDACTED:unexamined]", ["unexamined"])
-
-
-@dataclass(slots=True)
-class Findings:
-    """What one inspection found so far; `keep` is the decision on identifiers."""
-
-    keep: Decision
-    kinds: list[str] = field(default_factory=list)
-    depends: bool = False
-    """Whether another decision might find something else."""
-    parts: int = 0
-    """How many encoded parts were looked into."""
-
-
 _NOTHING = Decision(analytics=False, marketing=False, status="absent")
-
-Nested = Callable[[str, Findings, int], str]
-"""Filters a JSON text inside a string. Raises UnparsableRecord."""
-Parameter = Callable[[str, str, str, Findings], str | None]
-"""The kind of what stands behind a name in a query, which is given as a whole too; None when it may stay."""
 
 
 class Values:
@@ -180,8 +116,8 @@ class Values:
     def examine(self, body: str, context: Context, keep: Decision, depth: int = 0) -> Found | None:
         """`inspect` for a string that isn't harmless."""
         if self._left < 0 and self._contexts is not None:
-            return _UNEXAMINED if redacted(body) is None else Found(body, _MARKER.findall(body))
-        cut = 0 if self._hipaa else _query_in(body)
+            return _UNEXAMINED if redacted(body) is None else Found(body, MARKER.findall(body))
+        cut = 0 if self._hipaa else query_in(body)
         if cut and self._known(body[:cut], body[cut:], context):
             context.remember(body)
             return None
@@ -207,7 +143,7 @@ class Values:
     def _split(self, body: str, start: int, context: Context, found: Findings, depth: int) -> str:
         """An address is examined before and from its query on: many share one query. At hipaa it has none."""
         if self._hipaa:
-            cut = _QUERY.search(body) if _SINGLE_ADDRESS.match(body) else None
+            cut = QUERY.search(body) if _SINGLE_ADDRESS.match(body) else None
             if cut:
                 found.kinds.append("url")
                 return self._part(body[: cut.start()], context, found, depth)
@@ -258,7 +194,7 @@ class Values:
         """The kind of what makes a member's name itself personal."""
         if "[REDACTED:" not in name and self.harmless(name[:_LONG_TEXT]):
             return None
-        match = _MARKER.fullmatch(name)
+        match = MARKER.fullmatch(name)
         if match:
             return match[1]
         findings = Findings(_NOTHING)
@@ -272,21 +208,21 @@ class Values:
             if whole:
                 return self._mark(whole, found)
             if "?" in text or "#" in text:
-                shorter = _ADDRESS.sub(_without_query, text)
+                shorter = _ADDRESS.sub(without_query, text)
                 if shorter != text:
                     found.kinds.append("url")
                     text = shorter
         if len(text) > _OVERSIZE:
             return self._mark("oversize", found) if _ANYTHING.search(text) else text
         if len(text) <= _LONGEST_STAMP and (
-            _UUID.fullmatch(text) or (not self._hipaa and len(text) > 13 and _TIMESTAMP.fullmatch(text))
+            UUID.fullmatch(text) or (not self._hipaa and len(text) > 13 and TIMESTAMP.fullmatch(text))
         ):
             return text
         if self._contexts is not None and not self._affordable(text):
             return self._mark("unexamined", found)
         if "[REDACTED:" in text:
-            found.kinds.extend(_MARKER.findall(text))
-            if _MARKER.fullmatch(text):
+            found.kinds.extend(MARKER.findall(text))
+            if MARKER.fullmatch(text):
                 return text
         try:
             return self._deep(text, context, found, depth)
@@ -295,7 +231,7 @@ class Values:
 
     def _affordable(self, text: str) -> bool:
         """Whether a text of a large record may be examined. Markers count little: they are what an earlier run left."""
-        size = len(_MARKER.sub("", text) if "[REDACTED:" in text else text)
+        size = len(MARKER.sub("", text) if "[REDACTED:" in text else text)
         if size:
             self._left -= _EACH + size
         return self._left >= 0 or not size
@@ -318,7 +254,7 @@ class Values:
         """`text`, which is no JSON, without what stands in it, as it is, encoded or in disguise."""
         if "=" in text and self._has_parameter(text):
             text = _PARAMETER.sub(lambda match: self._one_parameter(match, context, found, depth), text)
-        if "%" in text and _ESCAPED.search(text):
+        if "%" in text and ESCAPED.search(text):
             text = _TOKEN.sub(
                 lambda match: (
                     self._decoded(match[0], context, found, depth, plus=False) if "%" in match[0] else match[0]
@@ -377,7 +313,7 @@ class Values:
         found.parts = inner.parts
         if new == plain:
             return None
-        known = len(_MARKER.findall(plain))
+        known = len(MARKER.findall(plain))
         found.kinds += inner.kinds[known:] or inner.kinds
         return new
 
@@ -417,7 +353,7 @@ class Values:
         if _IMAGE.match(text):
             return "image"
         if "[REDACTED:" in text:
-            text = _MARKER.sub("x", text)  # so that a text is as long as it was before
+            text = MARKER.sub("x", text)  # so that a text is as long as it was before
         if (
             context.free_text
             and len(text) > 8
@@ -462,51 +398,3 @@ class Values:
     def _mark(kind: str, found: Findings) -> str:
         found.kinds.append(kind)
         return f"[REDACTED:{kind}]"
-
-
-def _query_in(body: str) -> int:
-    """Where the query of an address begins that can be examined by itself; 0 without one."""
-    start = body.find("?")
-    if start > 0 and _QUERY_START.match(body, start) and not ("{" in body or "[" in body or "\\" in body):
-        return start
-    return 0
-
-
-def _without_query(match: re.Match[str]) -> str:
-    """An address up to its query or fragment; other words stay."""
-    word = match[0]
-    if word[0] != "/" and "//" not in word:
-        return word
-    query = _QUERY.search(word)
-    return word[: query.start()] if query else word
-
-
-def unquoted(text: str) -> str:
-    """`text` without percent-encoding, three layers of it at most."""
-    for _ in range(3):
-        if "%" not in text or not _ESCAPED.search(text):
-            break
-        text = unquote(text, errors="replace")
-    return text
-
-
-_STAMP = f"(?:{_UUID.pattern}|{_TIMESTAMP.pattern})"
-is_stamp = re.compile(_STAMP).fullmatch
-"""Whether a whole string is a UUID, a date and time, or a Unix time."""
-are_stamps = re.compile(f'(?:{_STAMP}(?:"{_STAMP})*+)?').fullmatch
-"""The same for several with quotation marks between them."""
-
-
-def redacted(body: str) -> str | None:
-    """The kind in a string that is nothing but a marker."""
-    if body[:1] != "[":
-        return None
-    match = _MARKER.fullmatch(body)
-    return match[1] if match else None
-
-
-@lru_cache(maxsize=8192)
-def reduced_agent(body: str) -> str:
-    """The reduced form of a user agent's body, an object as JSON."""
-    agent = agents.reduce(record.unescape(body))
-    return f'{{"family":"{agent.family}","major":"{agent.major}","os":"{agent.os}","device":"{agent.device}"}}'
