@@ -18,8 +18,8 @@ def keep_freed(*, mapped_bytes: int, padded_bytes: int = 128 << 10) -> None:
     """Let freed memory serve what comes next, whichever thread asks. Does nothing to other allocators than glibc's.
 
     Left to itself, glibc keeps what is freed for each thread apart, and returns large blocks to the kernel to take
-    fresh pages for the next. Blocks above `mapped_bytes` are still mapped one by one; the heap grows by `padded_bytes` more
-    than was asked for. To be called before any thread begins, so that all share one heap.
+    fresh pages for the next. Blocks above `mapped_bytes` are still mapped one by one; the heap grows by `padded_bytes`
+    more than was asked for. To be called before any thread begins, so that all share one heap.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
